@@ -1,0 +1,37 @@
+/**
+ * The compute engine behind everything: TensorFlow.js's tape and ops, on kernels of one of several backends.
+ * Nothing outside engine/ names a backend.
+ */
+import type { Tensor } from './tf.ts';
+
+export type EngineName = 'tensorflow' | 'webgpu' | 'wasm';
+
+/** A tree of tensors: a tensor, or a list or record of trees. Undefined leaves are left out. */
+export type TensorTree = Tensor | readonly TensorTree[] | { readonly [name: string]: TensorTree | undefined };
+
+/** A network block: a pure function of frozen weights, trainable adapter and inputs; numbers and shapes only in its closure. */
+export type BlockFunction<W extends TensorTree, A extends TensorTree, I extends TensorTree> = (weights: W, adapter: A, inputs: I) => Tensor;
+
+export interface EngineInfo {
+  readonly name: EngineName;
+  /** Version of the kernels' library, e.g. "2.21.0". */
+  readonly version: string;
+  /** Words for the status bar, e.g. "CPU, 2 cores". */
+  readonly device: string;
+  /** Why this engine was taken, e.g. "chosen in the config", "the GPU pack is not installed". */
+  readonly why: string;
+}
+
+export interface Engine extends EngineInfo {
+  /**
+   * Returns a function equal to `block`. An engine that can trace records it once per distinct shapes of its arguments and
+   * then runs it as one operation; elsewhere `block` is called as it is. Differentiable by the tape with respect to adapter
+   * and inputs; never to weights. Inside another trace it is inlined.
+   * @param key names the block's code and its closed-over constants: equal keys must mean equal functions.
+   */
+  trace<W extends TensorTree, A extends TensorTree, I extends TensorTree>(key: string, block: BlockFunction<W, A, I>): BlockFunction<W, A, I>;
+  /** Tensors alive and the bytes they hold. */
+  memory(): { tensors: number; bytes: number };
+  /** Frees the engine's own resources; the process may then exit cleanly. */
+  dispose(): void;
+}
