@@ -1,0 +1,202 @@
+/**
+ * The whole surface between the renderer and the main process, on one page: request name -> input and output, event name ->
+ * payload. Two transports carry it: Electron's IPC, and WebSocket + HTTP of `--serve`. Requests answer
+ * `{ok:true,value}` or `{ok:false,error:{code,message,hint}}`.
+ */
+import { z } from 'zod';
+import { pictureMeasuresSchema, trainerEventSchema } from './events.ts';
+import { ENGINES, runConfigSchema } from './run.ts';
+
+const id = z.string().min(1).max(64);
+const nothing = z.object({}).strict();
+
+export const runState = z.enum(['queued', 'running', 'finished', 'stopped', 'failed']);
+export type RunState = z.infer<typeof runState>;
+
+export const runSummarySchema = z.object({
+  id, name: z.string(), state: runState,
+  /** Why it failed, one line, with what to do. */
+  reason: z.string().nullable(),
+  model: z.string(),
+  rewards: z.array(z.object({ name: z.string(), weight: z.number() })),
+  engine: z.string().nullable(),
+  step: z.number(), iterations: z.number(),
+  /** Milliseconds since 1970. */
+  createdAt: z.number(), startedAt: z.number().nullable(), finishedAt: z.number().nullable(),
+  seconds: z.number(),
+  rewardFirst: z.number().nullable(), rewardLast: z.number().nullable(),
+  /** Weighted reward of the held-out sample pictures: base, newest. */
+  heldOutBase: z.number().nullable(), heldOutLast: z.number().nullable(),
+  /** A few values of the reward for a sparkline. */
+  sparkline: z.array(z.number()),
+  /** Image ids of one base|tuned pair. */
+  thumbnails: z.object({ base: z.number(), tuned: z.number() }).nullable(),
+  diskBytes: z.number(), note: z.string(), favourite: z.boolean(), deletedAt: z.number().nullable(),
+});
+export type RunSummary = z.infer<typeof runSummarySchema>;
+
+export const stepRowSchema = z.object({
+  step: z.number(), reward: z.number(), terms: z.record(z.string(), z.number()), kl: z.number(), gradNorm: z.number(),
+  lr: z.number(), stepMs: z.number(), skipped: z.boolean(), memoryBytes: z.number(), etaSeconds: z.number(),
+});
+export type StepRow = z.infer<typeof stepRowSchema>;
+
+export const imageRowSchema = z.object({
+  id: z.number(), runId: id, role: z.enum(['base', 'tuned']), step: z.number(), prompt: z.string(), promptIndex: z.number(),
+  heldOut: z.boolean(), seed: z.number(), width: z.number(), height: z.number(), rewards: z.record(z.string(), z.number()),
+  weights: z.string(),
+});
+export type ImageRow = z.infer<typeof imageRowSchema>;
+
+export const sampleRowSchema = z.object({ step: z.number(), role: z.enum(['base', 'tuned']), heldOut: z.boolean(), measures: pictureMeasuresSchema });
+export type SampleRow = z.infer<typeof sampleRowSchema>;
+
+export const checkpointRowSchema = z.object({ step: z.number(), file: z.string(), sha256: z.string(), bytes: z.number() });
+export const alarmRowSchema = z.object({ step: z.number(), kind: z.string(), message: z.string(), remedy: z.string() });
+
+export const runDetailSchema = z.object({
+  summary: runSummarySchema,
+  config: runConfigSchema,
+  /** Events up to and including this sequence number are in the rows below. */
+  lastSeq: z.number(),
+  steps: z.array(stepRowSchema), images: z.array(imageRowSchema), samples: z.array(sampleRowSchema),
+  checkpoints: z.array(checkpointRowSchema), alarms: z.array(alarmRowSchema), log: z.array(z.string()),
+  /** What it is doing now: "loading the model", null where nothing is known. */
+  phase: z.string().nullable(),
+  folder: z.string(),
+});
+export type RunDetail = z.infer<typeof runDetailSchema>;
+
+export const modelInfoSchema = z.object({
+  name: z.string(), path: z.string(), architecture: z.string(), usable: z.boolean(),
+  /** Why it cannot be used, one line. */
+  problem: z.string().nullable(),
+  width: z.number(), height: z.number(), bytes: z.number(), precision: z.string(), parameters: z.number(),
+  licence: z.string(), builtIn: z.boolean(), lastUsed: z.number().nullable(),
+  /** A sample picture, served like an image, or null. */
+  picture: z.string().nullable(),
+});
+export type ModelInfo = z.infer<typeof modelInfoSchema>;
+
+export const rewardInfoSchema = z.object({
+  name: z.string(), title: z.string(),
+  /** One sentence. */
+  what: z.string(),
+  /** What it tends to do wrong when it is trained alone. */
+  habit: z.string(),
+  needs: z.string(), licence: z.string(), usable: z.boolean(), problem: z.string().nullable(),
+  range: z.string(), color: z.string(),
+});
+export type RewardInfo = z.infer<typeof rewardInfoSchema>;
+
+export const presetSchema = z.object({ name: z.string(), title: z.string(), what: z.string(), config: runConfigSchema });
+export type Preset = z.infer<typeof presetSchema>;
+
+export const engineInfoSchema = z.object({
+  name: z.string(), usable: z.boolean(), version: z.string(), device: z.string(), why: z.string(), active: z.boolean(),
+});
+
+export const systemSchema = z.object({
+  appVersion: z.string(), home: z.string(),
+  engines: z.array(engineInfoSchema),
+  /** Install state of the engine pack. */
+  pack: z.object({
+    installed: z.boolean(), offered: z.boolean(), bytes: z.number(),
+    progress: z.object({ phase: z.string(), bytes: z.number(), total: z.number(), bytesPerSecond: z.number(), etaSeconds: z.number() }).nullable(),
+    error: z.string().nullable(),
+  }),
+  memory: z.object({ usedBytes: z.number(), availableBytes: z.number(), totalBytes: z.number() }),
+  disk: z.object({ homeBytes: z.number(), freeBytes: z.number() }),
+  cpus: z.number(), platform: z.string(), historySchema: z.number(),
+  queue: z.object({ running: z.string().nullable(), waiting: z.number() }),
+});
+export type SystemInfo = z.infer<typeof systemSchema>;
+
+export const settingsSchema = z.strictObject({
+  theme: z.enum(['system', 'light', 'dark']).default('system'),
+  engine: z.enum(ENGINES).default('auto'),
+  notifications: z.boolean().default(true),
+});
+export type Settings = z.infer<typeof settingsSchema>;
+
+export const forecastSchema = z.object({
+  /** Seconds for the whole run; null before anything was measured for this model and engine. */
+  seconds: z.number().nullable(), secondsBasis: z.string(),
+  memoryBytes: z.number(), availableBytes: z.number(), diskBytes: z.number(), freeBytes: z.number(),
+  fits: z.boolean(), advice: z.array(z.string()),
+});
+export type Forecast = z.infer<typeof forecastSchema>;
+
+export const previewImageSchema = z.object({
+  /** data: URL of the PNG. */
+  url: z.string(), prompt: z.string(), seed: z.number(), width: z.number(), height: z.number(), rewards: z.record(z.string(), z.number()),
+});
+export type PreviewImage = z.infer<typeof previewImageSchema>;
+
+const request = <I extends z.ZodType, O extends z.ZodType>(input: I, output: O) => ({ input, output });
+
+export const REQUESTS = {
+  'runs.list': request(z.strictObject({ search: z.string().max(500).default(''), deleted: z.boolean().default(false), limit: z.number().int().min(1).max(10_000).default(500) }), z.array(runSummarySchema)),
+  'runs.get': request(z.strictObject({ id }), runDetailSchema),
+  'runs.start': request(z.strictObject({ name: z.string().max(200).default(''), config: runConfigSchema }), runSummarySchema),
+  /** Ends at the next step boundary with a checkpoint; the run becomes "stopped". */
+  'runs.stop': request(z.strictObject({ id }), nothing),
+  /** Goes on from the newest valid checkpoint, to `iterations` if given. */
+  'runs.resume': request(z.strictObject({ id, iterations: z.number().int().min(1).optional() }), runSummarySchema),
+  'runs.update': request(z.strictObject({ id, name: z.string().min(1).max(200).optional(), note: z.string().max(100_000).optional(), favourite: z.boolean().optional() }), runSummarySchema),
+  /** To the trash; `runs.restore` undoes it. */
+  'runs.delete': request(z.strictObject({ id }), nothing),
+  'runs.restore': request(z.strictObject({ id }), nothing),
+  /** Deletes rows and files for good; only what is in the trash. */
+  'runs.purge': request(z.strictObject({ id }), nothing),
+  'runs.diff': request(z.strictObject({ a: id, b: id }), z.array(z.object({ key: z.string(), a: z.string(), b: z.string() }))),
+  /** Paints one prompt and seed with base and tuned weights of a step and adds both to the history. */
+  'runs.render': request(z.strictObject({ id, prompt: z.string().min(1).max(2000), seed: z.number().int().min(0), step: z.number().int().min(0).optional() }), z.array(imageRowSchema)),
+  'runs.export': request(z.strictObject({ id, step: z.number().int().min(0).optional(), format: z.enum(['diffusers', 'peft']) }), z.object({ path: z.string() })),
+  'models.list': request(nothing, z.array(modelInfoSchema)),
+  'models.add': request(z.strictObject({ path: z.string().min(1).max(4096) }), modelInfoSchema),
+  'models.verify': request(z.strictObject({ name: z.string().min(1) }), z.object({ ok: z.boolean(), problems: z.array(z.string()) })),
+  'models.remove': request(z.strictObject({ name: z.string().min(1) }), nothing),
+  'rewards.list': request(nothing, z.array(rewardInfoSchema)),
+  'presets.list': request(nothing, z.array(presetSchema)),
+  'prompts.tokens': request(z.strictObject({ model: z.string(), prompts: z.array(z.string().max(4000)).max(1000) }), z.array(z.object({ tokens: z.number(), limit: z.number(), cut: z.string() }))),
+  'forecast': request(z.strictObject({ config: runConfigSchema }), forecastSchema),
+  /** Base pictures of the first prompts with their scores, made live in the trainer process. */
+  'preview': request(z.strictObject({ config: runConfigSchema, count: z.number().int().min(1).max(8) }), z.array(previewImageSchema)),
+  'system.get': request(nothing, systemSchema),
+  'system.installEngine': request(nothing, nothing),
+  'system.cancelInstall': request(nothing, nothing),
+  'settings.get': request(nothing, settingsSchema),
+  'settings.set': request(settingsSchema.partial(), settingsSchema),
+} as const;
+
+export type RequestName = keyof typeof REQUESTS;
+/** What a caller passes (defaults may be left out). */
+export type RequestInput<N extends RequestName> = z.input<(typeof REQUESTS)[N]['input']>;
+/** What a handler gets (defaults filled in). */
+export type RequestParsed<N extends RequestName> = z.output<(typeof REQUESTS)[N]['input']>;
+export type RequestOutput<N extends RequestName> = z.output<(typeof REQUESTS)[N]['output']>;
+export type Handlers = { [N in RequestName]: (input: RequestParsed<N>) => Promise<RequestOutput<N>> };
+
+export const EVENTS = {
+  /** One trainer event, already in the history; `imageId` is set for images. */
+  'run.event': z.object({ runId: id, seq: z.number(), event: trainerEventSchema, imageId: z.number().nullable() }),
+  'run.summary': runSummarySchema,
+  'system': systemSchema,
+} as const;
+export type EventName = keyof typeof EVENTS;
+export type EventPayload<N extends EventName> = z.output<(typeof EVENTS)[N]>;
+
+export interface ErrorPayload { code: string; message: string; hint?: string | undefined }
+export type Reply<T> = { ok: true; value: T } | { ok: false; error: ErrorPayload };
+
+/** What the renderer talks to; the preload script or the WebSocket client provides it. */
+export interface Transport {
+  request(name: string, input: unknown): Promise<Reply<unknown>>;
+  on(listener: (name: string, payload: unknown) => void): () => void;
+  /** Address of a picture: `run-image://ID` in Electron, `/image/ID?token=...` when served. */
+  imageUrl(imageId: number): string;
+  /** Address of a file under resources/ that is meant to be shown (models' sample pictures). */
+  resourceUrl(path: string): string;
+  readonly kind: 'electron' | 'served';
+}

@@ -1,0 +1,151 @@
+/** The run config: one schema for the app, the command line and manifest.json. Names are the field's. */
+import { z } from 'zod';
+
+export const SCHEDULERS = ['ddim', 'euler', 'euler-a', 'dpmpp2m', 'dpmpp2m-karras', 'lcm', 'tcd'] as const;
+export const ALGORITHMS = ['drtune', 'refl', 'draft-k', 'draft-lv', 'alignprop', 'full'] as const;
+export const ENGINES = ['auto', 'tensorflow', 'webgpu', 'wasm'] as const;
+export const LORA_TARGETS = ['to_q', 'to_k', 'to_v', 'to_out.0'] as const;
+
+const positiveInt = z.number().int().min(1);
+const unit = z.number().min(0).max(1);
+
+export const rewardTermSchema = z.strictObject({
+  name: z.string().min(1),
+  /** Factor in the weighted sum that is maximised. */
+  weight: z.number().default(1),
+  /** Folder of the reward's own model, where it has one; the starter's CLIP if left out. */
+  model: z.string().optional(),
+  /** Hinge: the term counts only up to this value (maximises min(value, target)). */
+  target: z.number().optional(),
+});
+export type RewardTerm = z.infer<typeof rewardTermSchema>;
+
+export const loraSchema = z.strictObject({
+  rank: positiveInt.max(1024).default(16),
+  /** Scale is alpha / rank; alpha = rank if left out. */
+  alpha: z.number().positive().optional(),
+  /** Module name endings inside the UNet's attention blocks. */
+  targets: z.array(z.string().min(1)).min(1).default([...LORA_TARGETS]),
+  /** A LoRA file to start from. */
+  initFile: z.string().optional(),
+});
+
+export const optimizerSchema = z.strictObject({
+  lr: z.number().positive().default(1e-4),
+  weightDecay: z.number().min(0).default(1e-4),
+  betas: z.tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)]).default([0.9, 0.999]),
+  eps: z.number().positive().default(1e-8),
+  /** Global norm at which the gradient is clipped; 0 = never. */
+  clipNorm: z.number().min(0).default(1),
+});
+
+export const lrScheduleSchema = z.strictObject({
+  kind: z.enum(['constant', 'cosine', 'linear']).default('constant'),
+  /** Iterations of linear warm-up. */
+  warmup: z.number().int().min(0).default(0),
+});
+
+export const runConfigSchema = z.strictObject({
+  /** Name of a known model, or a path to a diffusers folder. */
+  model: z.string().min(1).default('starter'),
+  /** A list of prompts, or a file with one prompt a line. */
+  prompts: z.union([z.array(z.string().min(1)).min(1), z.string().min(1)]),
+  /** Prompts never trained on, scored at every sample point; a list or a file. */
+  heldOutPrompts: z.union([z.array(z.string().min(1)), z.string().min(1)]).default([]),
+  negativePrompt: z.string().default(''),
+  /** Pixels, a multiple of the VAE's factor; the model's own size if left out. */
+  width: positiveInt.optional(),
+  height: positiveInt.optional(),
+  scheduler: z.enum(SCHEDULERS).default('ddim'),
+  /** T, sampling steps. */
+  steps: positiveInt.max(1000).default(25),
+  /** Classifier-free guidance scale; 1 = off. */
+  guidance: z.number().min(0).default(5),
+  algorithm: z.enum(ALGORITHMS).default('drtune'),
+  /** K, steps that are trained in each iteration. */
+  trainedSteps: positiveInt.default(3),
+  /** Trained steps counted from the end (1 is the last), instead of K drawn ones. */
+  trainedStepList: z.array(positiveInt).min(1).optional(),
+  /** m: the image is predicted from a step drawn from 1..m; 0 = never early. */
+  earlyStop: z.number().int().min(0).default(0),
+  /** The step, counted from the end, at which the image is predicted; 0 = none. Instead of a drawn one. */
+  earlyStopStep: z.number().int().min(0).optional(),
+  rewards: z.array(rewardTermSchema).min(1),
+  /** Scored at every sample point, never trained on. */
+  heldOutRewards: z.array(rewardTermSchema).default([]),
+  lora: loraSchema.prefault({}),
+  optimizer: optimizerSchema.prefault({}),
+  lrSchedule: lrScheduleSchema.prefault({}),
+  /** Pictures per accumulation step. */
+  batch: positiveInt.default(4),
+  accumulate: positiveInt.default(1),
+  iterations: positiveInt.default(100),
+  /** Decay of the average of the LoRA weights that is sampled and exported; 0 = none. */
+  ema: unit.lt(1).default(0),
+  /** Weight of the mean squared distance to the base model's noise prediction at the trained steps. */
+  kl: z.number().min(0).default(0),
+  seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(0),
+  /** Iterations between sample pictures; 0 = only at the start and the end. */
+  sampleEvery: z.number().int().min(0).default(10),
+  /** How many prompts are painted at each sample point (held-out ones first). */
+  samplePrompts: z.number().int().min(0).max(64).default(4),
+  /** Iterations between checkpoints; 0 = only at the end. */
+  checkpointEvery: z.number().int().min(0).default(20),
+  engine: z.enum(ENGINES).default('auto'),
+  memory: z.enum(['auto', 'fast', 'low']).default('auto'),
+});
+/** A checked config, every default filled in. */
+export type RunConfig = z.infer<typeof runConfigSchema>;
+/** What a user writes. */
+export type RunConfigInput = z.input<typeof runConfigSchema>;
+
+/** The known key nearest to a misspelt one, or undefined where nothing is near. */
+export function nearestKey(wrong: string, known: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(2, Math.ceil(wrong.length / 2));
+  for (const key of known) {
+    const distance = editDistance(wrong.toLowerCase(), key.toLowerCase());
+    if (distance < bestDistance) [best, bestDistance] = [key, distance];
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, substitution));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+/** The keys the schema knows at a path; list indices are skipped. */
+function keysAt(path: readonly PropertyKey[]): string[] {
+  const shapes: Record<string, object> = {
+    '': runConfigSchema.shape, rewards: rewardTermSchema.shape, heldOutRewards: rewardTermSchema.shape,
+    lora: loraSchema.shape, optimizer: optimizerSchema.shape, lrSchedule: lrScheduleSchema.shape,
+  };
+  const place = path.filter((part) => typeof part === 'string').join('.');
+  return Object.keys(shapes[place] ?? {});
+}
+
+/** One clear line for every fault of a config: where, what, expected, and the nearest known key. */
+export function describeIssues(error: z.ZodError): string {
+  return error.issues
+    .map((issue) => {
+      const where = issue.path.length > 0 ? issue.path.map(String).join('.') : 'config';
+      if (issue.code === 'unrecognized_keys') {
+        const names = issue.keys.map((key) => {
+          const near = nearestKey(key, keysAt(issue.path));
+          return near ? `"${key}" (did you mean "${near}"?)` : `"${key}"`;
+        });
+        return `${where}: unknown key ${names.join(', ')}`;
+      }
+      return `${where}: ${issue.message}`;
+    })
+    .join('; ');
+}

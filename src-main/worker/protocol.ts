@@ -1,0 +1,30 @@
+/** Messages between the main process and a trainer process; each way one union. A trainer process serves one job and exits. */
+import type { TrainerEvent } from '../contract/events.ts';
+import type { RunConfig } from '../contract/run.ts';
+import type { PreviewImage } from '../contract/api.ts';
+
+export type TrainerJob =
+  | { kind: 'train'; config: RunConfig; runDir: string; home: string; resume: boolean }
+  /** Base pictures with scores, as data: URLs. */
+  | { kind: 'preview'; config: RunConfig; count: number; home: string }
+  /** Base and tuned picture of one prompt and seed, written below runDir, reported as image events. */
+  | { kind: 'render'; config: RunConfig; runDir: string; home: string; prompt: string; seed: number; checkpoint: string | null; step: number };
+
+export type ToTrainer = { type: 'job'; job: TrainerJob } | { type: 'stop' };
+
+export type FromTrainer =
+  | { type: 'event'; event: TrainerEvent }
+  | { type: 'preview'; images: PreviewImage[] }
+  | { type: 'log'; line: string }
+  /** The job is over; without it before the exit the run has crashed. */
+  | { type: 'done' }
+  | { type: 'error'; code: string; message: string; hint?: string | undefined };
+
+/** The one port interface: Electron's utilityProcess and Node's child_process both fit it. */
+export interface TrainerPort {
+  send(message: ToTrainer): void;
+  onMessage(listener: (message: FromTrainer) => void): void;
+  /** `signal` and `code` as the OS gives them. */
+  onExit(listener: (exit: { code: number | null; signal: string | null }) => void): void;
+  kill(): void;
+}
