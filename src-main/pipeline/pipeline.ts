@@ -1,0 +1,69 @@
+/** A loaded text-to-image pipeline: what sampling, rewards and training need of a base model, whatever its architecture. */
+import type { Tensor3D, Tensor2D, Tensor4D } from '../engine/tf.ts';
+import type { Adapter, LoraTarget } from '../nn/lora.ts';
+import type { Scheduler } from '../schedulers/scheduler.ts';
+import type { Engine } from '../engine/engine.ts';
+
+/** Everything the network is told besides latents and timestep; owned by the caller of `encodePrompts`. */
+export interface Conditioning {
+  /** [B,N,D] of the prompts. */
+  readonly promptEmbeds: Tensor3D;
+  /** [B,P] of the prompts. */
+  readonly pooledPromptEmbeds: Tensor2D;
+  /** The same of the negative prompt; null with guidance 1 or less. */
+  readonly negativePromptEmbeds: Tensor3D | null;
+  readonly negativePooledPromptEmbeds: Tensor2D | null;
+  /** [B,6] (original height, width, crop top, left, target height, width). */
+  readonly addTimeIds: Tensor2D;
+  readonly guidance: number;
+  dispose(): void;
+}
+
+export interface PipelineInfo {
+  readonly name: string;
+  readonly path: string;
+  readonly architecture: 'sdxl';
+  /** Pixels per latent cell, e.g. 8. */
+  readonly vaeFactor: number;
+  readonly latentChannels: number;
+  readonly scalingFactor: number;
+  /** The model's own picture size in pixels. */
+  readonly defaultWidth: number;
+  readonly defaultHeight: number;
+  readonly parameters: number;
+  readonly weightBytes: number;
+}
+
+export interface TokenCount {
+  /** With begin and end tokens. */
+  readonly tokens: number;
+  readonly limit: number;
+  /** The part of the prompt that is cut off, "" where it fits. */
+  readonly cut: string;
+}
+
+export interface Pipeline {
+  readonly info: PipelineInfo;
+  readonly engine: Engine;
+  /** A sampler by product name ("ddim", "euler"), from the model's own scheduler_config.json. */
+  scheduler(name: string, steps: number): Scheduler;
+  countTokens(prompt: string): TokenCount;
+  /** Sizes in pixels. */
+  encodePrompts(prompts: readonly string[], options: { negativePrompt: string; guidance: number; width: number; height: number }): Conditioning;
+  /**
+   * The network on both guidance branches in one batch, not yet combined: [2B,h,w,C] (unconditional first) with guidance,
+   * otherwise [B,h,w,C]. Differentiable with respect to the adapter (and latents).
+   * @param latents [B,h,w,C], already scaled for the sampler
+   */
+  predictBranches(adapter: Adapter | null, latents: Tensor4D, timestep: number, conditioning: Conditioning): Tensor4D;
+  /** Combines branches by classifier-free guidance: u + s (c - u), [B,h,w,C]. */
+  guide(branches: Tensor4D, conditioning: Conditioning): Tensor4D;
+  /** Latents as sampled [B,h,w,C] -> picture [B,H,W,3] in about [-1,1] (not clamped). Differentiable. */
+  decode(latents: Tensor4D): Tensor4D;
+  /** Picture [B,H,W,3] in [-1,1] -> mean latents times scaling factor [B,h,w,C]. */
+  encode(images: Tensor4D): Tensor4D;
+  /** Linear modules of the UNet whose diffusers path ends in one of `targets`, inside attention blocks. */
+  loraTargets(targets: readonly string[]): LoraTarget[];
+  dispose(): void;
+}
+

@@ -1,0 +1,29 @@
+/** What a reward is to the trainer and the pages. A new reward is one file, one line in index.ts and its golden test. */
+import type { Tensor1D, Tensor4D } from '../engine/tf.ts';
+import type { Engine } from '../engine/engine.ts';
+
+export interface Reward {
+  readonly name: string;
+  /** Pictures [B,H,W,3] in [0,1] and their B prompts -> B values, higher is better. Differentiable with respect to the pictures. */
+  score(images: Tensor4D, prompts: readonly string[]): Tensor1D;
+  /** A figure that cannot be differentiated but is what the reward stands for (true JPEG bits per pixel), for reports. */
+  exact?(images: Tensor4D): Promise<number[]>;
+  dispose(): void;
+}
+
+export interface RewardDefinition {
+  readonly name: string;
+  readonly title: string;
+  /** One sentence for the picker. */
+  readonly what: string;
+  /** What it tends to do wrong when trained alone. */
+  readonly habit: string;
+  readonly needs: string;
+  readonly licence: string;
+  /** Words for the range of values, e.g. "0 to 1". */
+  readonly range: string;
+  /** The reward's one colour across the app, CSS. */
+  readonly color: string;
+  /** @throws AppError('weights') where its model is missing or of the wrong shape. */
+  open(engine: Engine, options: { model?: string | undefined }): Promise<Reward>;
+}
