@@ -1,0 +1,37 @@
+/** Lifetimes of tensors: scopes, reads and the leak count. */
+import { tf, type Tensor } from './tf.ts';
+
+/**
+ * Runs `body` and frees every tensor made inside it, except those it returns (a tensor, or lists and records of tensors).
+ * No await inside: the scope ends when `body` returns.
+ */
+export function scope<T>(body: () => T): T {
+  tf.engine().startScope('scope');
+  try {
+    const result = body();
+    tf.engine().endScope(result as never);
+    return result;
+  } catch (error) {
+    tf.engine().endScope();
+    throw error;
+  }
+}
+
+/** The values of `t` in row-major order, as a copy the caller owns. @throws if `t` is not float32. */
+export function readFloatsSync(t: Tensor): Float32Array {
+  const values = t.dataSync();
+  if (!(values instanceof Float32Array)) throw new Error(`readFloats: expected a float32 tensor, got ${t.dtype} of shape [${t.shape}]`);
+  return values;
+}
+
+/** As {@link readFloatsSync}, waiting for engines that compute elsewhere. */
+export async function readFloats(t: Tensor): Promise<Float32Array> {
+  const values = await t.data();
+  if (!(values instanceof Float32Array)) throw new Error(`readFloats: expected a float32 tensor, got ${t.dtype} of shape [${t.shape}]`);
+  return values;
+}
+
+/** Tensors alive in this process: equal before and after a step, or something leaks. */
+export function tensorCount(): number {
+  return tf.memory().numTensors;
+}
