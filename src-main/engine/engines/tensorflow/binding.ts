@@ -1,0 +1,220 @@
+/**
+ * TFJSBinding, the small interface under tfjs-node's 155 kernels, in TypeScript over TensorFlow's C API.
+ * Eager operations run here; while a {@link GraphRecorder} is attached, operations go to its graph instead.
+ *
+ * Source: @tensorflow/tfjs-node-gpu 4.22 dist/tfjs_binding.d.ts (the interface), binding/tfjs_backend.cc (its behaviour).
+ */
+import { AppError, assert } from '../../../base/errors.ts';
+import { attributeType, setAttributes, type Attribute } from './attributes.ts';
+import { dataType, elementBytes, resourceExhausted, type CApi, type Pointer } from './capi.ts';
+import type { GraphRecorder } from './graph.ts';
+
+/** What an operation returns: the id of a tensor kept by the binding. */
+export interface TensorMetadata {
+  id: number;
+  shape: number[];
+  dtype: number;
+}
+export type Values = Float32Array | Int32Array | Uint8Array | BigInt64Array | readonly number[];
+
+const outputsMax = 1024; // a traced block returns its residuals, some hundreds at most
+
+export class TensorFlowBinding {
+  readonly capi: CApi;
+  readonly status: Pointer;
+  readonly context: Pointer;
+  /** Set while a block is being traced. */
+  recorder: GraphRecorder | undefined;
+  /** Bytes of the tensors alive. */
+  bytesAlive = 0;
+
+  private readonly handles = new Map<number, Pointer>();
+  private readonly sizes = new Map<number, number>();
+  private nextId = 1;
+  private readonly results = new BigUint64Array(outputsMax);
+  private readonly resultCount = new Int32Array(1);
+
+  // The constants tfjs-node's kernels read.
+  readonly TF_FLOAT = dataType.float;
+  readonly TF_INT32 = dataType.int32;
+  readonly TF_UINT8 = dataType.uint8;
+  readonly TF_STRING = dataType.string;
+  readonly TF_COMPLEX64 = dataType.complex64;
+  readonly TF_INT64 = dataType.int64;
+  readonly TF_BOOL = dataType.bool;
+  readonly TF_RESOURCE = dataType.resource;
+  readonly TF_ATTR_STRING = attributeType.string;
+  readonly TF_ATTR_INT = attributeType.int;
+  readonly TF_ATTR_FLOAT = attributeType.float;
+  readonly TF_ATTR_BOOL = attributeType.bool;
+  readonly TF_ATTR_TYPE = attributeType.type;
+  readonly TF_ATTR_SHAPE = attributeType.shape;
+  readonly TF_ATTR_RESOURCE = attributeType.resource;
+  readonly TF_Version: string;
+
+  /** @throws AppError('engine') if TensorFlow cannot make a context. */
+  constructor(capi: CApi) {
+    this.capi = capi;
+    this.TF_Version = capi.version();
+    this.status = capi.newStatus();
+    const options = capi.newContextOptions();
+    this.context = capi.newContext(options, this.status);
+    capi.deleteContextOptions(options);
+    this.check('starting TensorFlow');
+  }
+
+  /** @throws AppError('engine') when memory ran out, Error for anything else TensorFlow refused. */
+  check(what: string): void {
+    const code = this.capi.code(this.status);
+    if (code === 0) return;
+    const message = this.capi.message(this.status);
+    if (code === resourceExhausted) throw outOfMemory(`${what}: ${message}`);
+    throw new Error(`TensorFlow: ${what}: ${message}`);
+  }
+
+  /** A fresh id, of a handle here or of a symbol in the recorder. */
+  newId(): number {
+    return this.nextId++;
+  }
+
+  /** Copies values into a new tensor. @param dtype a TF_DataType */
+  createTensor(shape: readonly number[], dtype: number, values: Values): number {
+    const tensor = this.newTensor(shape, dtype, values);
+    if (this.recorder) return this.recorder.constant(shape, dtype, tensor);
+    const handle = this.capi.newHandle(tensor, this.status);
+    this.capi.deleteTensor(tensor); // the handle shares its buffer
+    this.check('creating a tensor');
+    return this.keepHandle(handle, shape, dtype);
+  }
+
+  deleteTensor(id: number): void {
+    const handle = this.handles.get(id);
+    if (handle === undefined) {
+      this.recorder?.forget(id);
+      return;
+    }
+    this.capi.deleteHandle(handle);
+    this.bytesAlive -= this.sizes.get(id)!;
+    this.handles.delete(id);
+    this.sizes.delete(id);
+  }
+
+  /** The values of a tensor, copied. */
+  tensorDataSync(id: number): Float32Array | Int32Array | Uint8Array | BigInt64Array {
+    const handle = this.handles.get(id);
+    assert(handle !== undefined, () =>
+      this.recorder ? `${this.recorder.name}: a traced block may not read the values of its tensors` : `tensor ${id} is not alive`);
+    const tensor = this.capi.resolve(handle!, this.status);
+    this.check('reading a tensor');
+    const bytes = this.capi.tensorByteSize(tensor);
+    const buffer = new ArrayBuffer(bytes);
+    if (bytes) this.capi.memcpy(new Uint8Array(buffer), this.capi.tensorData(tensor), bytes);
+    this.capi.deleteTensor(tensor);
+    switch (this.capi.handleType(handle!)) {
+      case dataType.float:
+      case dataType.complex64:
+        return new Float32Array(buffer);
+      case dataType.int32:
+        return new Int32Array(buffer);
+      case dataType.int64:
+        return new BigInt64Array(buffer);
+      default:
+        return new Uint8Array(buffer);
+    }
+  }
+
+  /** Runs one operation, or a traced function by its name. @returns metadata of `outputs` new tensors */
+  executeOp(name: string, attributes: readonly Attribute[], inputs: readonly number[], outputs: number): TensorMetadata[] {
+    if (this.recorder) return this.recorder.operation(name, attributes, inputs, outputs);
+    const { capi, status, results } = this;
+    assert(outputs <= outputsMax, () => `${name} has ${outputs} outputs, at most ${outputsMax} are possible`);
+    const op = capi.newOp(this.context, name, status);
+    this.check(name);
+    try {
+      for (const id of inputs) {
+        const handle = this.handles.get(id);
+        assert(handle !== undefined, () => `${name}: input tensor ${id} is not alive`);
+        capi.addInput(op, handle!, status);
+      }
+      setAttributes(capi, 'eager', op, attributes, status);
+      this.resultCount[0] = outputs;
+      capi.execute(op, results, this.resultCount, status);
+      this.check(name);
+    } finally {
+      capi.deleteOp(op);
+    }
+    const metadata = new Array<TensorMetadata>(outputs);
+    for (let i = 0; i < outputs; i++) metadata[i] = this.describe(results[i]!);
+    return metadata;
+  }
+
+  isUsingGpuDevice(): boolean {
+    return false;
+  }
+  getNumOfTensors(): number {
+    return this.handles.size;
+  }
+  getNumOfSavedModels(): number {
+    return 0;
+  }
+
+  /** Reads shape and type of a new handle and keeps it. */
+  private describe(handle: Pointer): TensorMetadata {
+    const { capi, status } = this;
+    const rank = capi.handleRank(handle, status);
+    const shape = new Array<number>(rank);
+    for (let i = 0; i < rank; i++) shape[i] = Number(capi.handleDim(handle, i, status));
+    const dtype = capi.handleType(handle);
+    return { id: this.keepHandle(handle, shape, dtype), shape, dtype };
+  }
+
+  private keepHandle(handle: Pointer, shape: readonly number[], dtype: number): number {
+    const id = this.newId();
+    let bytes = elementBytes[dtype] ?? 0;
+    for (const dim of shape) bytes *= dim;
+    this.handles.set(id, handle);
+    this.sizes.set(id, bytes);
+    this.bytesAlive += bytes;
+    return id;
+  }
+
+  /** A TF_Tensor holding a copy of `values`; the caller deletes it. */
+  private newTensor(shape: readonly number[], dtype: number, values: Values): Pointer {
+    const data = inMemoryForm(dtype, values);
+    let elements = 1;
+    for (const dim of shape) elements *= dim;
+    const bytes = elements * elementBytes[dtype]!;
+    assert(bytes === data.byteLength, () => `tensor of shape [${shape}], type ${dtype} takes ${bytes} bytes, got ${data.byteLength}`);
+    const dims = shape.length ? BigInt64Array.from(shape, BigInt) : null;
+    const tensor = this.capi.allocateTensor(dtype, dims, shape.length, bytes);
+    if (!tensor) throw outOfMemory(`allocating ${bytes} bytes for a tensor of shape [${shape}]`);
+    if (bytes) this.capi.memcpy(this.capi.tensorData(tensor), data, bytes);
+    return tensor;
+  }
+}
+
+/** Values laid out as TensorFlow keeps them. */
+function inMemoryForm(dtype: number, values: Values): ArrayBufferView {
+  switch (dtype) {
+    case dataType.float:
+    case dataType.complex64: // pairs of (real, imaginary)
+      return values instanceof Float32Array ? values : Float32Array.from(values as readonly number[]);
+    case dataType.int32:
+      return values instanceof Int32Array ? values : Int32Array.from(values as readonly number[]);
+    case dataType.bool:
+    case dataType.uint8:
+      return values instanceof Uint8Array ? values : Uint8Array.from(values as readonly number[]);
+    case dataType.int64:
+      // tfjs-node hands an int64 scalar over as two int32 words, low first.
+      if (values instanceof Int32Array || values instanceof BigInt64Array) return values;
+      return BigInt64Array.from(values as readonly number[], BigInt);
+    default:
+      throw new AppError('engine', `The TensorFlow engine does not hold tensors of type ${dtype} (text or resources).`);
+  }
+}
+
+function outOfMemory(detail: string): AppError {
+  return new AppError('engine', `The TensorFlow engine ran out of memory (${detail}).`, {
+    hint: 'Use a smaller batch or picture, or set memory to low.',
+  });
+}

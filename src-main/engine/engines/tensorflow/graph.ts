@@ -1,0 +1,194 @@
+/**
+ * Records operations into a TF_Graph and cuts functions out of it.
+ * While a recorder is attached to the binding, each operation of tfjs becomes a node, each new tensor a constant, and what
+ * tfjs handles are symbols: results of nodes, whose shapes TensorFlow infers.
+ */
+import { assert } from '../../../base/errors.ts';
+import { setAttributes, type Attribute } from './attributes.ts';
+import type { Output, Pointer } from './capi.ts';
+import type { TensorFlowBinding, TensorMetadata } from './binding.ts';
+
+/** A node: an operation of the graph and the symbols it reads. */
+interface Node {
+  readonly oper: Pointer;
+  readonly inputs: readonly Symbolic[];
+  readonly kind: 'input' | 'constant' | 'operation';
+  /** Position in recording order. */
+  readonly order: number;
+}
+
+/** A symbolic tensor: output 0 of a node with a single output (functions can be cut at no other). */
+export interface Symbolic extends Output {
+  readonly node: Node;
+  readonly shape: readonly number[];
+  readonly dtype: number;
+}
+
+/** How many leading inputs of an operation form a list; the rest are single inputs. */
+const listInputs: Readonly<Record<string, (inputs: number) => readonly [first: number, count: number]>> = {
+  ConcatV2: (n) => [0, n - 1],
+  ConcatOffset: (n) => [1, n - 1],
+  AddN: (n) => [0, n],
+  Pack: (n) => [0, n],
+  Einsum: (n) => [0, n],
+  _FusedMatMul: (n) => [2, n - 2],
+  _FusedConv2D: (n) => [2, n - 2],
+};
+
+export class GraphRecorder {
+  /** Of the block being traced, for messages. */
+  readonly name: string;
+  private readonly binding: TensorFlowBinding;
+  private readonly graph: Pointer;
+  private readonly symbols = new Map<number, Symbolic>();
+  private nodes = 0;
+
+  constructor(binding: TensorFlowBinding, name: string) {
+    this.binding = binding;
+    this.name = name;
+    this.graph = binding.capi.newGraph();
+  }
+
+  /** Nodes recorded so far: a symbol whose node's order is lower was made earlier. */
+  get position(): number {
+    return this.nodes;
+  }
+
+  /** A new argument of the traced function. */
+  input(shape: readonly number[], dtype: number): TensorMetadata {
+    const { capi } = this.binding;
+    const description = capi.newOperation(this.graph, 'Placeholder', `input_${this.nodes}`);
+    setAttributes(capi, 'graph', description, [{ name: 'dtype', type: 4, value: dtype }, { name: 'shape', type: 5, value: shape }], this.binding.status);
+    return this.keep(this.finish(description, [], 'input', 'Placeholder'), 0, shape, dtype);
+  }
+
+  /** A constant holding the values of `tensor`, which is deleted. */
+  constant(shape: readonly number[], dtype: number, tensor: Pointer): number {
+    const { capi, status } = this.binding;
+    const description = capi.newOperation(this.graph, 'Const', `constant_${this.nodes}`);
+    capi.graph.type(description, 'dtype', dtype);
+    capi.graph.tensor(description, 'value', tensor, status);
+    capi.deleteTensor(tensor);
+    this.binding.check('recording a constant');
+    return this.keep(this.finish(description, [], 'constant', 'Const'), 0, shape, dtype).id;
+  }
+
+  /** Records an operation. */
+  operation(name: string, attributes: readonly Attribute[], ids: readonly number[], outputs: number): TensorMetadata[] {
+    const { capi, status } = this.binding;
+    const inputs = ids.map((id) => this.symbol(id));
+    const description = capi.newOperation(this.graph, name, `${name}_${this.nodes}`);
+    const [first, count] = listInputs[name]?.(inputs.length) ?? [inputs.length, 0];
+    for (const input of inputs.slice(0, first)) capi.graphInput(description, input);
+    if (name in listInputs) capi.graphInputList(description, packOutputs(inputs.slice(first, first + count)), count);
+    for (const input of inputs.slice(first + count)) capi.graphInput(description, input);
+    setAttributes(capi, 'graph', description, attributes, status);
+    const node = this.finish(description, inputs, 'operation', name);
+    const results: TensorMetadata[] = [];
+    for (let index = 0; index < outputs; index++) {
+      const output = { oper: node.oper, index };
+      const dtype = capi.outputType(output);
+      const shape = this.shapeOf(output, name);
+      results.push(outputs === 1 ? this.keep(node, 0, shape, dtype) : this.identity({ ...output, node, shape, dtype }));
+    }
+    return results;
+  }
+
+  symbol(id: number): Symbolic {
+    const symbol = this.symbols.get(id);
+    assert(symbol, () => `${this.name}: the block uses a tensor from outside its arguments; pass it as weight, adapter or input`);
+    return symbol;
+  }
+
+  forget(id: number): void {
+    this.symbols.delete(id);
+  }
+
+  /**
+   * Cuts the sub-graph between `inputs` and `outputs` into a function known to the eager context.
+   * @param inputs results of single-output nodes: arguments of the trace or values computed elsewhere
+   * @throws AppError or Error by the binding's check
+   */
+  cut(functionName: string, inputs: readonly Symbolic[], outputs: readonly Symbolic[]): void {
+    const { capi, status, context } = this.binding;
+    const given = new Set(inputs.map((input) => input.node));
+    const returned = new Set<Node>();
+    // A function may not return its own argument, nor one value twice: such outputs pass through an Identity.
+    const results = outputs.map((output) => {
+      if (!given.has(output.node) && !returned.has(output.node)) {
+        returned.add(output.node);
+        return output;
+      }
+      return this.symbol(this.identity(output).id);
+    });
+    const operations = this.between(given, results);
+    const missing = operations.find((node) => node.kind === 'input');
+    assert(!missing, () => `${this.name}: ${functionName} needs an argument it was not given`);
+    const pointers = BigUint64Array.from(operations, (node) => node.oper);
+    const result = capi.graphToFunction(
+      this.graph, functionName, 0, pointers.length, pointers, inputs.length, packOutputs(inputs), results.length, packOutputs(results), null, null, null, status);
+    this.binding.check(`tracing ${this.name}`);
+    capi.addFunction(context, result, status);
+    capi.deleteFunction(result); // the context keeps its own reference
+    this.binding.check(`tracing ${this.name}`);
+  }
+
+  dispose(): void {
+    this.symbols.clear();
+    this.binding.capi.deleteGraph(this.graph);
+  }
+
+  /** The operations the results need, down to the given nodes. */
+  private between(given: ReadonlySet<Node>, results: readonly Symbolic[]): Node[] {
+    const found = new Set<Node>();
+    const waiting = results.map((result) => result.node);
+    for (let node = waiting.pop(); node; node = waiting.pop()) {
+      if (found.has(node) || given.has(node)) continue;
+      found.add(node);
+      for (const input of node.inputs) waiting.push(input.node);
+    }
+    return [...found].sort((a, b) => a.order - b.order);
+  }
+
+  private identity(of: Symbolic): TensorMetadata {
+    const { capi } = this.binding;
+    const description = capi.newOperation(this.graph, 'Identity', `identity_${this.nodes}`);
+    capi.graphInput(description, of);
+    capi.graph.type(description, 'T', of.dtype);
+    return this.keep(this.finish(description, [of], 'operation', 'Identity'), 0, of.shape, of.dtype);
+  }
+
+  private finish(description: Pointer, inputs: readonly Symbolic[], kind: Node['kind'], name: string): Node {
+    const oper = this.binding.capi.finishOperation(description, this.binding.status);
+    this.binding.check(`tracing ${this.name}: ${name}(${inputs.map((input) => `[${input.shape}]`).join(', ')})`);
+    return { oper, inputs, kind, order: this.nodes++ };
+  }
+
+  private keep(node: Node, index: number, shape: readonly number[], dtype: number): TensorMetadata {
+    const id = this.binding.newId();
+    this.symbols.set(id, { oper: node.oper, index, node, shape, dtype });
+    return { id, shape: [...shape], dtype };
+  }
+
+  private shapeOf(output: Output, name: string): number[] {
+    const { capi, status } = this.binding;
+    const rank = capi.outputRank(this.graph, output, status);
+    assert(rank >= 0, () => `${this.name}: the rank of ${name} depends on values, which a traced block may not`);
+    const dims = new BigInt64Array(Math.max(rank, 1));
+    capi.outputShape(this.graph, output, dims, rank, status);
+    this.binding.check(`tracing ${this.name}: shape of ${name}`);
+    const shape = Array.from(dims.subarray(0, rank), Number);
+    assert(shape.every((dim) => dim >= 0), () => `${this.name}: the shape [${shape}] of ${name} depends on values, which a traced block may not`);
+    return shape;
+  }
+}
+
+/** An array of TF_Output in memory: 8 bytes of pointer, 4 of index, 4 of padding each. */
+function packOutputs(outputs: readonly Output[]): BigUint64Array {
+  const packed = new BigUint64Array(Math.max(outputs.length, 1) * 2);
+  outputs.forEach((output, i) => {
+    packed[2 * i] = output.oper;
+    packed[2 * i + 1] = BigInt(output.index); // little-endian: the low half is the index
+  });
+  return packed;
+}

@@ -1,0 +1,62 @@
+/** Tries the TensorFlow libraries in a child process, so that a crash there is an answer and not an accident. */
+import { spawn } from 'node:child_process';
+import { cpus } from 'node:os';
+import { libraryNames } from './engines/tensorflow/capi.ts';
+import { requirePackage } from './tf.ts';
+import { join } from 'node:path';
+
+export interface ProbeResult {
+  readonly usable: boolean;
+  readonly version: string;
+  readonly device: string;
+  /** Empty when usable. */
+  readonly why: string;
+}
+
+const timeoutMs = 60_000; // a cold disk takes seconds for 850 MB of libraries
+
+/**
+ * The child's program, as text because a bundled app has no source files to start. It loads the libraries, makes a context
+ * and prints the version.
+ */
+const program = `
+const [, koffiPath, framework, cc] = process.argv;
+const koffi = require(koffiPath);
+const fw = koffi.load(framework, { global: true });
+const lib = koffi.load(cc, { global: true });
+const P = 'void *';
+const status = fw.func('TF_NewStatus', P, [])();
+const options = lib.func('TFE_NewContextOptions', P, [])();
+lib.func('TFE_NewContext', P, [P, P])(options, status);
+const code = fw.func('TF_GetCode', 'int', [P])(status);
+if (code !== 0) throw new Error(fw.func('TF_Message', 'str', [P])(status));
+const version = lib.func('TF_Version', 'str', [])();
+process.stdout.write(JSON.stringify({ version }) + '\\n', () => process.reallyExit(0));
+`;
+
+/** Whether the libraries in `folder` load and start here. Never throws. */
+export async function probeTensorFlow(folder: string): Promise<ProbeResult> {
+  const [framework, cc] = libraryNames().map((name) => join(folder, name)) as [string, string];
+  const child = spawn(process.execPath, ['-e', program, requirePackage.resolve('koffi'), framework, cc], {
+    env: { ...process.env, ELECTRON_RUN_AS_NODE: '1', NODE_OPTIONS: '', TF_ENABLE_ONEDNN_OPTS: '1', TF_CPP_MIN_LOG_LEVEL: '3' },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: timeoutMs,
+    killSignal: 'SIGKILL',
+  });
+  let output = '';
+  let errors = '';
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk));
+  child.stderr.on('data', (chunk: Buffer) => (errors = (errors + chunk).slice(-4000)));
+  const unusable = (why: string): ProbeResult => ({ usable: false, version: '', device: '', why });
+  return new Promise((done) => {
+    child.on('error', (error) => done(unusable(`it cannot be tried: ${error.message}`)));
+    child.on('close', (code, signal) => {
+      const version = /"version":"([^"]+)"/.exec(output)?.[1];
+      const cores = cpus().length;
+      if (version && code === 0) return done({ usable: true, version, device: `CPU, ${cores} ${cores === 1 ? 'core' : 'cores'}`, why: '' });
+      if (signal) return done(unusable(`it crashed when tried (${signal})`));
+      const line = errors.split('\n').find((text) => /Error:/.test(text)) ?? errors.trim().split('\n').at(-1);
+      done(unusable(line ? line.replace(/^.*?Error: /, '') : `it ended with code ${code} when tried`));
+    });
+  });
+}

@@ -1,0 +1,94 @@
+/** Chooses and opens the engine of this process; asks every engine whether it would work. */
+import { AppError, errorLine } from '../base/errors.ts';
+import type { Engine, EngineName } from './engine.ts';
+import { findLibraries } from './engine-folder.ts';
+import { openTensorFlow } from './engines/tensorflow/index.ts';
+import { openWasm } from './engines/wasm.ts';
+import { probeTensorFlow } from './probe.ts';
+import { requirePackage } from './tf.ts';
+
+export interface EngineReport {
+  readonly name: EngineName;
+  readonly usable: boolean;
+  readonly version: string;
+  readonly device: string;
+  /** Why it would be taken, or why it cannot be. */
+  readonly why: string;
+}
+
+const webgpuWhy = 'not in this version';
+
+let opened: { engine: Engine; prefer: string } | undefined;
+
+/**
+ * Opens an engine and makes it this process's own. A second call returns the same engine: tfjs has one backend a process.
+ * @param options.prefer 'auto' takes tensorflow where its pack is installed and works, otherwise wasm, saying why
+ * @param options.home the data folder, see base/paths.ts
+ * @param options.onNotice told in one line when 'auto' does not take the fastest engine
+ * @throws AppError('engine') if the named engine is not usable here
+ */
+export async function openEngine(options: { prefer?: 'auto' | EngineName; home: string; onNotice?(line: string): void }): Promise<Engine> {
+  const prefer = options.prefer ?? 'auto';
+  if (opened) {
+    if (prefer === 'auto' || prefer === opened.engine.name) return opened.engine;
+    throw new AppError('engine', `This process already computes with the ${opened.engine.name} engine and cannot change to ${prefer}.`, {
+      hint: 'Start again with the other engine.',
+    });
+  }
+  const engine = await open(prefer, options.home, options.onNotice);
+  opened = { engine, prefer };
+  return engine;
+}
+
+async function open(prefer: 'auto' | EngineName, home: string, onNotice?: (line: string) => void): Promise<Engine> {
+  switch (prefer) {
+    case 'wasm':
+      return openWasm('chosen by name');
+    case 'webgpu':
+      throw new AppError('engine', `The webgpu engine is ${webgpuWhy}.`, { hint: 'Use tensorflow, wasm or auto.' });
+    case 'tensorflow': {
+      const found = findLibraries(home);
+      if (found.folder === undefined) {
+        throw new AppError('engine', `The TensorFlow engine cannot be used: ${found.why}.`, {
+          hint: 'Install its pack (npm run demo does, or the Models page), or choose the wasm engine.',
+        });
+      }
+      return openTensorFlow(found.folder, 'chosen by name');
+    }
+    case 'auto': {
+      const found = findLibraries(home);
+      let why = found.why;
+      if (found.folder !== undefined) {
+        // In a child first: a library that crashes must not take this process with it.
+        const probe = await probeTensorFlow(found.folder);
+        if (probe.usable) return openTensorFlow(found.folder, found.why);
+        why = `TensorFlow does not work here: ${probe.why}`;
+      }
+      onNotice?.(`Computing with the wasm engine, which is slower: ${why}.`);
+      return openWasm(why);
+    }
+    default:
+      throw new AppError('config', `Unknown engine "${String(prefer)}".`, { hint: 'Engines are tensorflow, webgpu, wasm and auto.' });
+  }
+}
+
+/** What `doctor` shows: each engine, whether it works here, and why or why not. Loads nothing into this process. */
+export async function probeEngines(home: string): Promise<EngineReport[]> {
+  return [await reportTensorFlow(home), { name: 'webgpu', usable: false, version: '', device: '', why: webgpuWhy }, reportWasm()];
+}
+
+async function reportTensorFlow(home: string): Promise<EngineReport> {
+  const found = findLibraries(home);
+  if (found.folder === undefined) return { name: 'tensorflow', usable: false, version: '', device: '', why: found.why };
+  const probe = await probeTensorFlow(found.folder);
+  return { name: 'tensorflow', ...probe, why: probe.usable ? found.why : probe.why };
+}
+
+function reportWasm(): EngineReport {
+  try {
+    const { version } = requirePackage('@tensorflow/tfjs-backend-wasm/package.json') as { version: string };
+    return { name: 'wasm', usable: true, version, device: 'CPU, 1 thread', why: 'always there' };
+  } catch (error) {
+    return { name: 'wasm', usable: false, version: '', device: '', why: errorLine(error) };
+  }
+}
