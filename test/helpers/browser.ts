@@ -48,7 +48,7 @@ export function ensureBrowser(): string | undefined {
   if (found) return found;
   console.log('No browser found: trying playwright\'s own ...');
   const cli = join(import.meta.dirname, '../../node_modules/playwright-core/cli.js');
-  spawnSync(process.execPath, [cli, 'install', 'chromium', '--only-shell'], { stdio: 'ignore', timeout: 300_000 });
+  spawnSync(process.execPath, [cli, 'install', 'chromium'], { stdio: 'ignore', timeout: 300_000 });
   if (!findBrowser() && isDebianRoot()) {
     console.log('... and Debian\'s package ...');
     spawnSync('sh', ['-c', 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium'], { stdio: 'ignore', timeout: 600_000 });

@@ -1,0 +1,51 @@
+/** House rules that a machine can check. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+
+const root = join(import.meta.dirname, '../..');
+const files = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], { cwd: root, encoding: 'utf8' })
+  .split('\n')
+  .filter((file) => file && existsSync(join(root, file)));
+const source = files.filter((file) => /\.(ts|mjs|vue|py)$/.test(file));
+const read = (file: string) => readFileSync(join(root, file), 'utf8');
+
+describe('tidiness', () => {
+  it('keeps files to one idea: at most 500 lines, tests 600', () => {
+    const long = source
+      .filter((file) => /\.(ts|vue)$/.test(file))
+      .map((file) => ({ file, lines: read(file).split('\n').length }))
+      .filter(({ file, lines }) => lines > (file.startsWith('test/') ? 600 : 500));
+    expect(long).toEqual([]);
+  });
+
+  it('leaves nothing open: no TODO, FIXME or placeholder in the source', () => {
+    const open = source.filter((file) => !file.startsWith('test/style/') && /\b(TODO|FIXME|XXX)\b/.test(read(file)));
+    expect(open).toEqual([]);
+  });
+
+  it('focuses no test', () => {
+    const focused = source.filter((file) => file.startsWith('test/') && /\b(it|test|describe)\.only\b/.test(read(file)));
+    expect(focused).toEqual([]);
+  });
+
+  it('names no registry host: not in the lockfile, not in code', () => {
+    const hosts = ['registry.' + 'npmjs.org', 'files.' + 'pythonhosted.org', 'pypi.' + 'org/'];
+    const named = files
+      .filter((file) => /\.(ts|mjs|vue|py|json|md|yml|sh)$/.test(file) || file === '.npmrc')
+      .filter((file) => hosts.some((host) => read(file).includes(host)));
+    expect(named).toEqual([]);
+  });
+
+  it('keeps golden files small: no file above 700 kB, 6 MB in all', () => {
+    const sizes = files.filter((file) => file.startsWith('test/golden/')).map((file) => ({ file, bytes: readFileSync(join(root, file)).length }));
+    expect(sizes.filter(({ bytes }) => bytes > 700_000)).toEqual([]);
+    expect(sizes.reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThan(6_000_000);
+  });
+
+  it('ships a starter under 40 MB', () => {
+    const starter = files.filter((file) => file.startsWith('resources/starter/'));
+    expect(starter.reduce((sum, file) => sum + readFileSync(join(root, file)).length, 0)).toBeLessThan(40_000_000);
+  });
+});
