@@ -116,7 +116,6 @@ export function loadCApi(folder: string): CApi {
   // Read by the library while it loads. Without oneDNN, attention is 1.5 to 2 times slower on CPUs lacking AVX512,
   // and the library's static destructors crash at the end of the process.
   setNativeEnvironment('TF_ENABLE_ONEDNN_OPTS', '1');
-  setNativeEnvironment('TF_CPP_MIN_LOG_LEVEL', '3');
   const names = libraryNames();
   for (const name of names) {
     if (!existsSync(join(folder, name))) {
@@ -131,12 +130,26 @@ export function loadCApi(folder: string): CApi {
       pinLibrary(c, join(folder, name));
       return koffi.load(join(folder, name), { global: true });
     }) as [Library, Library];
+    quietLog(framework);
     return bind(framework, cc, c);
   } catch (error) {
     throw new AppError('engine', `TensorFlow's libraries in ${folder} cannot be loaded: ${errorLine(error)}.`, {
       hint: 'They need 64-bit Linux (glibc 2.27 or newer) or macOS on Apple silicon; otherwise use the wasm engine.',
       cause: error,
     });
+  }
+}
+
+/**
+ * Keeps TensorFlow's informational lines ("oneDNN custom operations are on ...") off stderr. TF_CPP_MIN_LOG_LEVEL does that
+ * only under Python; here the log's own function is called, by the mangled name it has in 2.21, if it is there.
+ */
+function quietLog(framework: Library): void {
+  const errorsOnly = 2; // absl::LogSeverityAtLeast::kError
+  try {
+    framework.func('_ZN4absl12lts_2025081414SetMinLogLevelENS0_18LogSeverityAtLeastE', 'void', ['int'])(errorsOnly);
+  } catch {
+    // Another build of the library: its lines appear, nothing else changes.
   }
 }
 
