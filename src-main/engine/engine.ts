@@ -12,6 +12,16 @@ export type TensorTree = Tensor | readonly TensorTree[] | { readonly [name: stri
 /** A network block: a pure function of frozen weights, trainable adapter and inputs; numbers and shapes only in its closure. */
 export type BlockFunction<W extends TensorTree, A extends TensorTree, I extends TensorTree> = (weights: W, adapter: A, inputs: I) => Tensor;
 
+export interface TraceOptions {
+  /**
+   * What the gradient keeps of the forward pass: its intermediate values (fast), or only the arguments, computing the forward
+   * pass again (small). Default 'residuals'.
+   */
+  readonly memory?: 'residuals' | 'recompute';
+  /** Compile with XLA where the engine has it: some seconds per block and shape, then faster. Default false. */
+  readonly xla?: boolean;
+}
+
 export interface EngineInfo {
   readonly name: EngineName;
   /** Version of the kernels' library, e.g. "2.21.0". */
@@ -28,8 +38,13 @@ export interface Engine extends EngineInfo {
    * then runs it as one operation; elsewhere `block` is called as it is. Differentiable by the tape with respect to adapter
    * and inputs; never to weights. Inside another trace it is inlined.
    * @param key names the block's code and its closed-over constants: equal keys must mean equal functions.
+   * @throws assertion naming the key if the block uses a tensor from outside its arguments or reads a tensor's values.
    */
-  trace<W extends TensorTree, A extends TensorTree, I extends TensorTree>(key: string, block: BlockFunction<W, A, I>): BlockFunction<W, A, I>;
+  trace<W extends TensorTree, A extends TensorTree, I extends TensorTree>(
+    key: string,
+    block: BlockFunction<W, A, I>,
+    options?: TraceOptions,
+  ): BlockFunction<W, A, I>;
   /** Tensors alive and the bytes they hold. */
   memory(): { tensors: number; bytes: number };
   /** Frees the engine's own resources; the process may then exit cleanly. */

@@ -33,11 +33,11 @@ export async function registerBackend(binding: TensorFlowBinding): Promise<NodeB
   return backend;
 }
 
-/** tfjs-node calls two functions that Node 23 removed from `util`. */
+/** tfjs-node calls two functions that newer Node versions warn about (isArray) or removed (isNullOrUndefined, Node 23). */
 function restoreRemovedNodeFunctions(): void {
   const util = requirePackage('node:util') as Record<string, unknown>;
-  util['isNullOrUndefined'] ??= (value: unknown) => value === null || value === undefined;
-  util['isArray'] ??= Array.isArray;
+  util['isNullOrUndefined'] = (value: unknown) => value === null || value === undefined;
+  util['isArray'] = Array.isArray;
 }
 
 /**

@@ -2,7 +2,7 @@
  * TensorFlow's C API (tensorflow/c/c_api.h, tensorflow/c/eager/c_api.h, 2.21), as far as the engine uses it.
  * Pointers are bigints. The two libraries come out of TensorFlow's own Python wheels (see hub/engine-pack.ts).
  */
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import koffi, { type LibraryHandle as Library } from 'koffi';
 import { AppError, errorLine } from '../../../base/errors.ts';
@@ -126,10 +126,10 @@ export function loadCApi(folder: string): CApi {
   }
   try {
     const c = koffi.load(process.platform === 'darwin' ? 'libSystem.B.dylib' : 'libc.so.6');
-    const [framework, cc] = names.map((name) => {
+    const [framework, cc] = quietly(c, () => names.map((name) => {
       pinLibrary(c, join(folder, name));
       return koffi.load(join(folder, name), { global: true });
-    }) as [Library, Library];
+    })) as [Library, Library];
     quietLog(framework);
     return bind(framework, cc, c);
   } catch (error) {
@@ -141,15 +141,31 @@ export function loadCApi(folder: string): CApi {
 }
 
 /**
- * Keeps TensorFlow's informational lines ("oneDNN custom operations are on ...") off stderr. TF_CPP_MIN_LOG_LEVEL does that
- * only under Python; here the log's own function is called, by the mangled name it has in 2.21, if it is there.
+ * Loads the libraries without the lines they print to stderr while they start ("oneDNN custom operations are on ..."), and
+ * keeps informational lines off stderr later. TF_CPP_MIN_LOG_LEVEL does that under Python only.
  */
+function quietly<T>(c: Library, load: () => T): T {
+  const dup = c.func('dup', 'int', ['int']);
+  const dup2 = c.func('dup2', 'int', ['int', 'int']);
+  const nowhere = openSync('/dev/null', 'w');
+  const stderr = dup(2) as number;
+  dup2(nowhere, 2);
+  try {
+    return load();
+  } finally {
+    dup2(stderr, 2);
+    closeSync(stderr);
+    closeSync(nowhere);
+  }
+}
+
+/** The log's own threshold, by the mangled name of the function in 2.21; another build of the library just logs more. */
 function quietLog(framework: Library): void {
   const errorsOnly = 2; // absl::LogSeverityAtLeast::kError
   try {
     framework.func('_ZN4absl12lts_2025081414SetMinLogLevelENS0_18LogSeverityAtLeastE', 'void', ['int'])(errorsOnly);
   } catch {
-    // Another build of the library: its lines appear, nothing else changes.
+    return;
   }
 }
 

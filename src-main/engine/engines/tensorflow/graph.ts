@@ -105,6 +105,24 @@ export class GraphRecorder {
   }
 
   /**
+   * What `results` read of the nodes before `boundary` (constants, which functions copy, and `except` left out).
+   * @returns each value once, in recording order
+   */
+  readsBefore(boundary: number, results: readonly Symbolic[], except: Symbolic): Symbolic[] {
+    const reads = new Map<Node, Symbolic>();
+    const seen = new Set<Node>();
+    const waiting = [...results];
+    for (let symbol = waiting.pop(); symbol; symbol = waiting.pop()) {
+      const { node } = symbol;
+      if (seen.has(node) || node === except.node || node.kind === 'constant') continue;
+      seen.add(node);
+      if (node.order < boundary) reads.set(node, symbol);
+      else waiting.push(...node.inputs);
+    }
+    return [...reads.values()].sort((a, b) => a.node.order - b.node.order);
+  }
+
+  /**
    * Cuts the sub-graph between `inputs` and `outputs` into a function known to the eager context.
    * @param inputs results of single-output nodes: arguments of the trace or values computed elsewhere
    * @throws AppError or Error by the binding's check

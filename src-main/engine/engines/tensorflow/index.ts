@@ -5,6 +5,7 @@ import type { Engine } from '../../engine.ts';
 import { registerBackend } from './backend.ts';
 import { TensorFlowBinding } from './binding.ts';
 import { loadCApi } from './capi.ts';
+import { Tracer } from './trace.ts';
 
 /**
  * Opens the engine on the libraries of `folder` and makes it tfjs's backend. Once per process.
@@ -12,14 +13,14 @@ import { loadCApi } from './capi.ts';
  */
 export async function openTensorFlow(folder: string, why: string): Promise<Engine> {
   const binding = new TensorFlowBinding(loadCApi(folder));
-  await registerBackend(binding);
+  const tracer = new Tracer(await registerBackend(binding));
   const cores = cpus().length;
   return {
     name: 'tensorflow',
     version: binding.TF_Version,
     device: `CPU, ${cores} ${cores === 1 ? 'core' : 'cores'}`,
     why,
-    trace: (_key, block) => block,
+    trace: (key, block, options) => tracer.trace(key, block, options),
     memory: () => ({ tensors: tf.memory().numTensors, bytes: binding.bytesAlive }),
     dispose: () => undefined,
   };
