@@ -1,0 +1,40 @@
+/** The files of a run: its folder, safe paths inside it, and how much they take. */
+import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
+import { isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { AppError } from '../base/errors.ts';
+
+/** runs/<id> of a data folder; ids are ours, anything else is refused. */
+export function runFolder(home: string, id: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(id)) throw new AppError('not-found', `"${id}" is not the name of a run.`);
+  return join(home, 'runs', id);
+}
+
+/**
+ * A path inside a folder, symbolic links resolved.
+ * @throws AppError('denied') for a path that leads outside, AppError('not-found') where there is no file.
+ */
+export function fileInside(folder: string, path: string): string {
+  const full = resolve(folder, path);
+  if (isAbsolute(path) || path.includes('\0') || !isBelow(folder, full)) throw new AppError('denied', `The path "${path}" leads out of its folder.`);
+  if (!existsSync(full)) throw new AppError('not-found', `The file ${full} is gone.`);
+  if (!isBelow(realpathSync(folder), realpathSync(full))) throw new AppError('denied', `The path "${path}" leads out of its folder.`);
+  return full;
+}
+
+function isBelow(folder: string, path: string): boolean {
+  const way = relative(folder, path);
+  return way !== '' && !isAbsolute(way) && way !== '..' && !way.startsWith(`..${sep}`);
+}
+
+/** Bytes of all files below a folder; 0 where there is none. Links are not followed. */
+export function folderBytes(folder: string): number {
+  let bytes = 0;
+  try {
+    for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
+      if (entry.isFile()) bytes += statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false })?.size ?? 0;
+    }
+  } catch {
+    return bytes; // a folder that vanishes while it is counted
+  }
+  return bytes;
+}

@@ -1,0 +1,172 @@
+/**
+ * Writes what a trainer says into the history, for the app and the command line alike. An event is in SQLite before anybody
+ * is shown it; the same event twice leaves the history as once.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { isAbsolute, normalize } from 'node:path';
+import { AppError } from '../base/errors.ts';
+import type { RunDetail, RunSummary } from '../contract/api.ts';
+import type { TrainerEvent, TrainerEventOf } from '../contract/events.ts';
+import type { RunConfig } from '../contract/run.ts';
+import { openHistory, type History } from '../history/database.ts';
+import { Images } from '../history/images.ts';
+import { thisOwner } from '../history/owner.ts';
+import { Records } from '../history/records.ts';
+import { configOf, Runs, type RunRow } from '../history/runs.ts';
+import { Steps } from '../history/steps.ts';
+import { folderBytes, runFolder } from './run-folders.ts';
+import { appVersion } from './version.ts';
+
+export interface Recorded {
+  /** Number of the event within its run. */
+  seq: number;
+  /** Set for pictures. */
+  imageId: number | null;
+}
+
+export interface NewRun { name: string; config: RunConfig }
+
+export class RunRecorder {
+  readonly runs: Runs;
+  readonly steps: Steps;
+  readonly images: Images;
+  readonly records: Records;
+  readonly history: History;
+  private readonly now: () => number;
+
+  constructor(history: History, now: () => number = Date.now) {
+    this.history = history;
+    this.now = now;
+    this.runs = new Runs(history.db);
+    this.steps = new Steps(history.db);
+    this.images = new Images(history.db);
+    this.records = new Records(history.db);
+  }
+
+  /** Opens the history of a data folder and records into it; `close()` when done. */
+  static open(home: string): RunRecorder {
+    return new RunRecorder(openHistory(home));
+  }
+
+  close(): void {
+    this.history.close();
+  }
+
+  /** Adds a run that this process is about to work on (`running`), or one that waits its turn, and makes its folder. */
+  createRun(run: NewRun, state: 'running' | 'queued' = 'running'): string {
+    const at = this.now();
+    const id = `${new Date(at).toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-')}-${randomBytes(3).toString('hex')}`;
+    const name = run.name.trim() || `${run.config.rewards.map((r) => r.name).join(' + ')} on ${run.config.model}`;
+    mkdirSync(this.runDir(id), { recursive: true });
+    this.runs.insert({ id, name: name.slice(0, 200), config: run.config, appVersion: appVersion(), at, state, owner: state === 'running' ? thisOwner() : null });
+    this.records.useModel(run.config.model, at);
+    return id;
+  }
+
+  runDir(id: string): string {
+    return runFolder(this.history.home, id);
+  }
+
+  /**
+   * Claims a queued or ended run for this process; it is `running` from here on.
+   * @param resume false starts over: what earlier sessions left in the history is dropped at `started`.
+   */
+  begin(id: string, resume: boolean): void {
+    const row = this.runs.get(id);
+    this.runs.set(id, { state: 'running', reason: null, resume: Number(resume), owner: thisOwner(), finished_at: null, session_at: this.now(), seconds_before: resume ? row.seconds : 0 });
+  }
+
+  /** Writes one event, whole or not at all. */
+  record(runId: string, event: TrainerEvent): Recorded {
+    return this.history.db.transaction((): Recorded => {
+      const row = this.runs.get(runId);
+      const imageId = this.write(row, event);
+      const seq = row.last_seq + 1;
+      this.runs.set(runId, { last_seq: seq });
+      return { seq, imageId };
+    }).immediate();
+  }
+
+  log(runId: string, line: string): void {
+    this.records.putLog(runId, this.now(), line);
+  }
+
+  summary(runId: string): RunSummary {
+    return this.runs.summary(runId);
+  }
+
+  detail(runId: string): RunDetail {
+    return this.history.db.transaction((): RunDetail => {
+      const row = this.runs.get(runId);
+      return {
+        summary: this.runs.toSummary(row), config: configOf(row), lastSeq: row.last_seq,
+        steps: this.steps.list(runId), images: this.images.list(runId), samples: this.records.samples(runId),
+        checkpoints: this.records.checkpoints(runId), alarms: this.records.alarms(runId), log: this.records.log(runId),
+        phase: row.state === 'running' ? row.phase : null, folder: this.runDir(runId),
+      };
+    })();
+  }
+
+  private write(row: RunRow, event: TrainerEvent): number | null {
+    switch (event.type) {
+      case 'started': this.started(row, event); return null;
+      case 'phase': this.runs.set(row.id, { phase: event.total ? `${event.phase} (${event.done ?? 0} of ${event.total})` : event.phase }); return null;
+      case 'step': this.step(row, event); return null;
+      case 'image':
+        if (isAbsolute(event.file) || normalize(event.file).startsWith('..')) throw new AppError('internal', `A picture lies outside its run's folder: ${event.file}.`);
+        return this.images.put(row.id, event);
+      case 'sampled': this.sampled(row, event); return null;
+      case 'checkpoint':
+        this.records.putCheckpoint(row.id, event);
+        this.runs.set(row.id, { disk_bytes: folderBytes(this.runDir(row.id)) });
+        return null;
+      case 'alarm': this.records.putAlarm(row.id, event); return null;
+      case 'finished': this.finished(row, event); return null;
+    }
+  }
+
+  /** A session begins: what the run will repeat is dropped, so that a resumed run never counts a step twice. */
+  private started(row: RunRow, e: TrainerEventOf<'started'>): void {
+    for (const table of [this.steps, this.images, this.records]) table.deleteAfter(row.id, e.startIteration);
+    const at = this.now();
+    this.runs.set(row.id, {
+      state: 'running', reason: null, engine: e.engine.name, engine_version: e.engine.version, device: e.engine.device, width: e.width, height: e.height,
+      iterations: e.iterations, step: e.startIteration, owner: thisOwner(), started_at: row.started_at ?? at, session_at: row.session_at ?? at, finished_at: null,
+      ...(e.startIteration === 0 && { reward_first: null, reward_last: null, held_out_last: null, sparkline: '[]', seconds_before: 0 }),
+    });
+    this.records.useModel(row.model, at);
+    this.log(row.id, `started on ${e.engine.name} ${e.engine.version} (${e.engine.device}; ${e.engine.why}), iteration ${e.startIteration} of ${e.iterations}, ${e.trainableParameters} trainable parameters`);
+  }
+
+  private step(row: RunRow, e: TrainerEventOf<'step'>): void {
+    this.steps.put(row.id, e);
+    const reward = Number.isFinite(e.reward) ? e.reward : row.reward_last;
+    const bar = Math.max(1, Math.floor(row.iterations / 24));
+    this.runs.set(row.id, {
+      step: e.step, phase: null, reward_last: reward, reward_first: row.reward_first ?? reward, seconds: this.seconds(row),
+      ...((e.step <= 24 || e.step % bar === 0) && { sparkline: JSON.stringify(this.steps.sparkline(row.id, e.step)) }),
+    });
+  }
+
+  private sampled(row: RunRow, e: TrainerEventOf<'sampled'>): void {
+    this.records.putSample(row.id, e);
+    if (!e.heldOut) return;
+    const score = configOf(row).rewards.reduce((sum, r) => sum + r.weight * (e.measures.rewards[r.name] ?? Number.NaN), 0);
+    if (Number.isFinite(score)) this.runs.set(row.id, e.role === 'base' ? { held_out_base: score } : { held_out_last: score });
+  }
+
+  private finished(row: RunRow, e: TrainerEventOf<'finished'>): void {
+    const state = e.reason === 'completed' ? 'finished' : e.reason;
+    const reason = e.reason === 'failed' ? [e.message ?? 'The run failed.', e.hint].filter(Boolean).join(' ') : null;
+    this.runs.set(row.id, {
+      state, reason, phase: null, owner: null, resume: 0, finished_at: this.now(), seconds: this.seconds(row), step: Math.max(row.step, e.step),
+      session_at: null, disk_bytes: folderBytes(this.runDir(row.id)), sparkline: JSON.stringify(this.steps.sparkline(row.id, row.step)),
+    });
+    this.log(row.id, `${state} at step ${e.step}${reason ? `: ${reason}` : ''}`);
+  }
+
+  private seconds(row: RunRow): number {
+    return row.session_at === null ? row.seconds : row.seconds_before + (this.now() - row.session_at) / 1000;
+  }
+}

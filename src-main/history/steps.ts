@@ -1,0 +1,84 @@
+/** The steps table: one row an iteration, thinned out in SQL for charts. */
+import type Database from 'better-sqlite3';
+import type { StepRow } from '../contract/api.ts';
+import type { TrainerEventOf } from '../contract/events.ts';
+
+/** Charts show at most about this many points. */
+export const CHART_POINTS = 2000;
+
+interface Row {
+  step: number; reward: number; terms: string; kl: number; grad_norm: number; lr: number; step_ms: number; skipped: number;
+  memory_bytes: number; eta_seconds: number;
+}
+
+export const ALL_SQL = 'SELECT * FROM steps WHERE run_id = ? ORDER BY step';
+/** Of each bucket of steps the rows of the lowest and the highest reward: peaks survive and every point is a real step. */
+export const THINNED_SQL = `
+  WITH ranked AS (
+    SELECT step,
+      row_number() OVER (PARTITION BY (step - 1) / @bucket ORDER BY reward, step) AS low,
+      row_number() OVER (PARTITION BY (step - 1) / @bucket ORDER BY reward DESC, step) AS high
+    FROM steps WHERE run_id = @runId)
+  SELECT * FROM steps WHERE run_id = @runId
+    AND step IN (SELECT step FROM ranked WHERE low = 1 OR high = 1 UNION SELECT min(step) FROM ranked UNION SELECT max(step) FROM ranked)
+  ORDER BY step`;
+
+export class Steps {
+  private readonly db: Database.Database;
+  private readonly upsert: Database.Statement;
+
+  constructor(db: Database.Database) {
+    this.db = db;
+    this.upsert = db.prepare(`INSERT OR REPLACE INTO steps
+      (run_id, step, reward, terms, kl, grad_norm, lr, step_ms, skipped, memory_bytes, eta_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`);
+  }
+
+  /** Writes one step; a figure that is not finite is stored as 0 and marks the step as skipped. */
+  put(runId: string, e: TrainerEventOf<'step'>): void {
+    const sound = [e.reward, e.kl, e.gradNorm].every(Number.isFinite);
+    const terms = Object.fromEntries(Object.entries(e.terms).map(([name, value]) => [name, finite(value)]));
+    this.upsert.run(runId, e.step, finite(e.reward), JSON.stringify(terms), finite(e.kl), finite(e.gradNorm), finite(e.lr), finite(e.stepMs),
+      Number(e.skipped || !sound), Math.round(finite(e.memoryBytes)), finite(e.etaSeconds));
+  }
+
+  /** Every step, or about {@link CHART_POINTS} of them. */
+  list(runId: string, points = CHART_POINTS): StepRow[] {
+    const { n, last } = this.db.prepare<[string], { n: number; last: number }>('SELECT count(*) AS n, coalesce(max(step), 0) AS last FROM steps WHERE run_id = ?').get(runId)!;
+    const rows = n <= points
+      ? this.db.prepare<[string], Row>(ALL_SQL).all(runId)
+      : this.db.prepare<[{ runId: string; bucket: number }], Row>(THINNED_SQL).all({ runId, bucket: Math.ceil((2 * last) / points) });
+    return rows.map(toStep);
+  }
+
+  /** Rows of one run from one step on are gone: a resumed run repeats them. */
+  deleteAfter(runId: string, step: number): void {
+    this.db.prepare('DELETE FROM steps WHERE run_id = ? AND step > ?').run(runId, step);
+  }
+
+  /** Mean reward of `count` equal stretches of the run, for a sparkline. */
+  sparkline(runId: string, lastStep: number, count = 24): number[] {
+    const bucket = Math.max(1, lastStep / count);
+    return this.db.prepare<[number, string], number>('SELECT avg(reward) FROM steps WHERE run_id = ?2 GROUP BY CAST((step - 1) / ?1 AS INTEGER) ORDER BY step')
+      .pluck().all(bucket, runId).map((value) => Number(value.toPrecision(6)));
+  }
+
+  /** Median of the last measured step times, null where there is none. */
+  medianMs(runId: string): number | null {
+    const ms = this.db.prepare<[string], number>('SELECT step_ms FROM steps WHERE run_id = ? AND step_ms > 0 ORDER BY step DESC LIMIT 50').pluck().all(runId);
+    ms.sort((a, b) => a - b);
+    return ms[ms.length >> 1] ?? null;
+  }
+
+  peakMemory(runId: string): number | null {
+    return this.db.prepare<[string], number | null>('SELECT max(memory_bytes) FROM steps WHERE run_id = ?').pluck().get(runId) ?? null;
+  }
+}
+
+const finite = (value: number): number => (Number.isFinite(value) ? value : 0);
+
+function toStep(row: Row): StepRow {
+  return {
+    step: row.step, reward: row.reward, terms: JSON.parse(row.terms) as Record<string, number>, kl: row.kl, gradNorm: row.grad_norm, lr: row.lr,
+    stepMs: row.step_ms, skipped: row.skipped !== 0, memoryBytes: row.memory_bytes, etaSeconds: row.eta_seconds,
+  };
+}
