@@ -1,7 +1,7 @@
 /** Where the libraries of the TensorFlow engine are looked for. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { libraryNames } from './engines/tensorflow/capi.ts';
+import { libraryNames } from './library-names.ts';
 
 export const tensorFlowVersion = '2.21.0';
 

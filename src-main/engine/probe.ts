@@ -1,9 +1,9 @@
 /** Tries the TensorFlow libraries in a child process, so that a crash there is an answer and not an accident. */
 import { spawn } from 'node:child_process';
+import { createRequire } from 'node:module';
 import { cpus } from 'node:os';
-import { libraryNames } from './engines/tensorflow/capi.ts';
-import { requirePackage } from './tf.ts';
 import { join } from 'node:path';
+import { libraryNames } from './library-names.ts';
 
 export interface ProbeResult {
   readonly usable: boolean;
@@ -37,7 +37,7 @@ process.stdout.write(JSON.stringify({ version }) + '\\n', () => process.reallyEx
 /** Whether the libraries in `folder` load and start here. Never throws. */
 export async function probeTensorFlow(folder: string): Promise<ProbeResult> {
   const [framework, cc] = libraryNames().map((name) => join(folder, name)) as [string, string];
-  const child = spawn(process.execPath, ['-e', program, requirePackage.resolve('koffi'), framework, cc], {
+  const child = spawn(process.execPath, ['-e', program, createRequire(import.meta.url).resolve('koffi'), framework, cc], {
     env: { ...process.env, ELECTRON_RUN_AS_NODE: '1', NODE_OPTIONS: '', TF_ENABLE_ONEDNN_OPTS: '1', TF_CPP_MIN_LOG_LEVEL: '3' },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: timeoutMs,

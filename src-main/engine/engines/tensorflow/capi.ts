@@ -6,19 +6,13 @@ import { closeSync, existsSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import koffi, { type LibraryHandle as Library } from 'koffi';
 import { AppError, errorLine } from '../../../base/errors.ts';
+import { libraryNames } from '../../library-names.ts';
 
 export type Pointer = bigint;
 /** TF_Output: one result of an operation in a graph. */
 export interface Output {
   oper: Pointer;
   index: number;
-}
-
-/** Names of the two libraries on this platform, framework first (the other depends on it). */
-export function libraryNames(platform: NodeJS.Platform = process.platform): readonly [string, string] {
-  return platform === 'darwin'
-    ? ['libtensorflow_framework.2.dylib', 'libtensorflow_cc.2.dylib']
-    : ['libtensorflow_framework.so.2', 'libtensorflow_cc.so.2'];
 }
 
 /** TF_DataType. */

@@ -1,0 +1,171 @@
+/**
+ * Brings in the TensorFlow engine: downloads the pinned wheel, verifies it, unpacks the two libraries, tries them in a child
+ * process, and only then puts them where the engine looks. An interrupted installation goes on where it stopped; one that
+ * fails leaves the pack that was there.
+ */
+import { existsSync } from 'node:fs';
+import { mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError } from '../base/errors.ts';
+import { isPack, packFolder, packName } from '../engine/engine-folder.ts';
+import { probeTensorFlow, type ProbeResult } from '../engine/probe.ts';
+import { download } from './download.ts';
+import { withLock } from './lock.ts';
+import { packFor, type Pack } from './manifest.ts';
+import { fileAddress, indexAddress } from './package-index.ts';
+import { ProgressMeter, type PackProgress } from './progress.ts';
+import { unpackEntries } from './unpack.ts';
+
+export type { PackProgress } from './progress.ts';
+
+export interface InstallOptions {
+  /** The data folder, see base/paths.ts. */
+  home: string;
+  onProgress?(progress: PackProgress): void;
+  /** Told in one line about waits, stalls and further attempts. */
+  onNotice?(line: string): void;
+  signal?: AbortSignal;
+  /** Install even if the pack is there. */
+  force?: boolean;
+  /** For tests. */
+  pack?: Pack;
+  probe?(folder: string): Promise<ProbeResult>;
+  stallMs?: number;
+  backoffMs?: number;
+}
+
+export interface PackStatus {
+  /** Whether TensorFlow has libraries for this platform. */
+  readonly supported: boolean;
+  readonly installed: boolean;
+  readonly name: string;
+  readonly folder: string;
+  /** Bytes the pack takes once unpacked. */
+  readonly bytesUnpacked: number;
+  /** Bytes to download, and those already there. */
+  readonly bytesToDownload: number;
+  readonly bytesDownloaded: number;
+}
+
+/** What is there, without touching the network. */
+export async function packStatus(home: string, pack: Pack | undefined = packFor()): Promise<PackStatus> {
+  const folder = packFolder(home);
+  const part = pack ? await stat(`${downloadFile(home, pack)}.part`).then((s) => s.size, () => 0) : 0;
+  return {
+    supported: pack !== undefined,
+    installed: isPack(folder),
+    name: packName(),
+    folder,
+    bytesUnpacked: pack ? unpackedSize(pack) : 0,
+    bytesToDownload: pack?.size ?? 0,
+    bytesDownloaded: part,
+  };
+}
+
+/**
+ * Installs this platform's pack.
+ * @returns its folder, and whether it was installed now (false: it was there)
+ * @throws AppError: 'engine' (no pack for this platform, or it does not work here), 'network', 'disk'
+ */
+export async function installPack(options: InstallOptions): Promise<{ dir: string; installed: boolean }> {
+  const { home, signal } = options;
+  const pack = options.pack ?? packFor();
+  if (!pack) {
+    throw new AppError('engine', `TensorFlow publishes no usable libraries for ${process.platform} ${process.arch}.`, { hint: 'The wasm engine works here.' });
+  }
+  const dir = packFolder(home);
+  const notice = options.onNotice ?? (() => undefined);
+  const onWait = (pid: number): void => notice(`Waiting for another installation (process ${pid}).`);
+  if (!options.force && isPack(dir)) return { dir, installed: false };
+  return withLock(join(home, 'engines', '.install.lock'), onWait, signal, async () => {
+    if (!options.force && isPack(dir)) return { dir, installed: false }; // by the one we waited for
+    await removeLeftovers(home);
+    await checkSpace(home, pack);
+    const meter = new ProgressMeter(options.onProgress ?? (() => undefined));
+    const index = indexAddress(pack.registry);
+    const wheel = await download({
+      address: () => fileAddress(index, pack.package, pack.file, signal),
+      file: downloadFile(home, pack),
+      size: pack.size,
+      sha256: pack.sha256,
+      onProgress: (phase, bytes) => meter.report(phase, bytes, pack.size),
+      onNotice: notice,
+      ...(signal ? { signal } : {}),
+      ...(options.stallMs === undefined ? {} : { stallMs: options.stallMs }),
+      ...(options.backoffMs === undefined ? {} : { backoffMs: options.backoffMs }),
+    });
+    const fresh = join(home, 'engines', `.unpacking-${process.pid}`);
+    try {
+      await mkdir(fresh, { recursive: true });
+      await unpackEntries(wheel, pack.entries, fresh, (bytes) => meter.report('unpack', bytes, unpackedSize(pack)), signal);
+      meter.report('probe', 0, 1);
+      const probe = await (options.probe ?? probeTensorFlow)(fresh);
+      if (!probe.usable) {
+        throw new AppError('engine', `The TensorFlow libraries do not work on this machine: ${probe.why}.`, { hint: 'The wasm engine works here; choose it with engine wasm.' });
+      }
+      meter.report('probe', 1, 1);
+      await writeManifest(fresh, pack, probe.version);
+      await putInPlace(fresh, dir);
+    } finally {
+      await rm(fresh, { recursive: true, force: true });
+    }
+    await rm(wheel, { force: true });
+    return { dir, installed: true };
+  });
+}
+
+function downloadFile(home: string, pack: Pack): string {
+  return join(home, 'engines', 'downloads', pack.file);
+}
+
+function unpackedSize(pack: Pack): number {
+  return pack.entries.reduce((sum, entry) => sum + entry.size, 0);
+}
+
+/** Clears up after installations that were killed; one killed while it swapped folders gives the old pack back. */
+async function removeLeftovers(home: string): Promise<void> {
+  const engines = join(home, 'engines');
+  const dir = packFolder(home);
+  if (!existsSync(dir) && isPack(`${dir}.old`)) await rename(`${dir}.old`, dir);
+  for (const name of await readdir(engines)) {
+    if (name.startsWith('.unpacking-') || name.endsWith('.old')) await rm(join(engines, name), { recursive: true, force: true });
+  }
+}
+
+/** @throws AppError('disk') unless what is missing of the download and the unpacked libraries fit. */
+async function checkSpace(home: string, pack: Pack): Promise<void> {
+  const { bytesDownloaded } = await packStatus(home, pack);
+  const needed = pack.size - bytesDownloaded + unpackedSize(pack) + 16 * 2 ** 20;
+  const disk = await statfs(home);
+  const free = disk.bavail * disk.bsize;
+  if (free < needed) {
+    throw new AppError('disk', `The engine pack needs ${megabytes(needed)} in ${home}, where ${megabytes(free)} are free.`, {
+      hint: 'Free some space, or set DRTUNE_HOME to a folder on another disk.',
+    });
+  }
+}
+
+/** pack.json marks a pack as whole; it is written last. */
+async function writeManifest(folder: string, pack: Pack, version: string): Promise<void> {
+  const file = await open(join(folder, 'pack.json'), 'w');
+  await file.writeFile(`${JSON.stringify({ name: packName(), version, package: pack.package, file: pack.file, sha256: pack.sha256 }, null, 2)}\n`);
+  await file.sync();
+  await file.close();
+}
+
+/** Moves the fresh folder into place; the old one goes only when the new one stands. */
+async function putInPlace(fresh: string, dir: string): Promise<void> {
+  const old = `${dir}.old`;
+  if (existsSync(dir)) await rename(dir, old);
+  try {
+    await rename(fresh, dir);
+  } catch (error) {
+    if (existsSync(old)) await rename(old, dir);
+    throw new AppError('disk', `Cannot put the engine pack into ${dir}: ${(error as Error).message}.`, { cause: error });
+  }
+  await rm(old, { recursive: true, force: true });
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.ceil(bytes / 1e6)} MB`;
+}

@@ -1,0 +1,46 @@
+/** Requests that honour the machine's proxy settings, with errors a user can act on. */
+import { EnvHttpProxyAgent, fetch, type Response } from 'undici';
+import { AppError, errorLine } from '../base/errors.ts';
+
+let agent: EnvHttpProxyAgent | undefined;
+
+/** One agent a process: HTTP_PROXY, HTTPS_PROXY and NO_PROXY decide where requests go. */
+function dispatcher(): EnvHttpProxyAgent {
+  // Stalls are the caller's to notice, see download.ts; a proxy may take long to answer.
+  agent ??= new EnvHttpProxyAgent({ connect: { timeout: 20_000 }, headersTimeout: 60_000, bodyTimeout: 0 });
+  return agent;
+}
+
+/** Closes idle connections, so that a command ends at once. */
+export async function closeConnections(): Promise<void> {
+  const closing = agent;
+  agent = undefined;
+  await closing?.destroy();
+}
+
+/** A refusal that trying again does not cure. */
+export class RefusedError extends AppError {}
+
+/**
+ * GET. @returns a response of status 200 or 206
+ * @throws RefusedError for 4xx, AppError('network') for anything else that went wrong (worth another try)
+ */
+export async function ask(url: string, headers: Record<string, string>, signal?: AbortSignal): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(url, { headers: { 'user-agent': 'drtune-studio', ...headers }, signal: signal ?? null, dispatcher: dispatcher() });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    const cause = error instanceof Error && error.cause ? error.cause : error;
+    throw new AppError('network', `Cannot reach ${new URL(url).host}: ${errorLine(cause)}.`, {
+      hint: 'Check the network; behind a proxy set HTTPS_PROXY, with a mirror set DRTUNE_PACKAGE_INDEX.',
+      cause: error,
+    });
+  }
+  if (response.status === 200 || response.status === 206) return response;
+  await response.body?.cancel();
+  const message = `${new URL(url).host} answered ${response.status} ${response.statusText} for ${new URL(url).pathname}.`;
+  const temporary = response.status >= 500 || response.status === 429 || response.status === 408;
+  if (temporary) throw new AppError('network', message, { hint: 'Try again later.' });
+  throw new RefusedError('network', message, { hint: 'Check DRTUNE_PACKAGE_INDEX and the proxy settings.' });
+}

@@ -1,0 +1,62 @@
+/** `node src-main/hub/install-engine.ts [--force]`: installs the engine pack into the data folder, with progress on stderr. */
+import { drtuneHome } from '../base/paths.ts';
+import { errorLine } from '../base/errors.ts';
+import { installPack, type PackProgress } from './engine-pack.ts';
+import { closeConnections } from './http.ts';
+
+const words: Record<PackProgress['phase'], string> = {
+  download: 'Downloading the TensorFlow engine',
+  verify: 'Verifying it',
+  unpack: 'Unpacking it',
+  probe: 'Trying it',
+};
+
+/** One line, rewritten in place on a terminal; elsewhere one line for each phase and each further tenth of the download. */
+function progressLine(): { show(progress: PackProgress): void; say(line: string): void } {
+  const terminal = process.stderr.isTTY;
+  let shown = '';
+  let open = false;
+  const say = (line: string): void => {
+    process.stderr.write(`${open ? '\n' : ''}${line}\n`);
+    open = false;
+  };
+  return {
+    say,
+    show({ phase, bytes, total, bytesPerSecond, etaSeconds }) {
+      if (phase === 'probe') {
+        if (bytes === 0) say(`${words.probe} ...`);
+        return;
+      }
+      const percent = Math.floor((100 * bytes) / total);
+      const step = `${phase} ${terminal ? percent : phase === 'download' ? Math.floor(percent / 10) : 0}`;
+      if (step === shown) return;
+      shown = step;
+      const eta = etaSeconds === undefined || bytesPerSecond === 0 ? '' : `, ${(bytesPerSecond / 1e6).toFixed(1)} MB/s, ${Math.ceil(etaSeconds)} s left`;
+      const line = `${words[phase]}: ${(bytes / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB (${percent} %${eta})`;
+      if (terminal) {
+        process.stderr.write(`\r${line}\x1b[K`);
+        open = true;
+      } else say(line);
+    },
+  };
+}
+
+const line = progressLine();
+const stop = new AbortController();
+process.once('SIGINT', () => stop.abort());
+process.once('SIGTERM', () => stop.abort());
+try {
+  const { dir, installed } = await installPack({
+    home: drtuneHome(),
+    force: process.argv.includes('--force'),
+    signal: stop.signal,
+    onProgress: line.show,
+    onNotice: line.say,
+  });
+  line.say(installed ? `The TensorFlow engine is installed in ${dir}.` : `The TensorFlow engine is already in ${dir}.`);
+} catch (error) {
+  line.say(errorLine(error));
+  process.exitCode = 1;
+} finally {
+  await closeConnections();
+}
