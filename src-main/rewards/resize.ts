@@ -1,0 +1,77 @@
+/** Differentiable picture resizing: bicubic with antialiasing, as two matrix products. */
+import { assert } from '../base/errors.ts';
+import { scope } from '../engine/scope.ts';
+import { tf, type Tensor2D, type Tensor4D } from '../engine/tf.ts';
+
+/** Keys' cubic with a = -0.5, what PIL and torch's antialiased bicubic use. */
+function cubic(x: number): number {
+  const a = -0.5;
+  const t = Math.abs(x);
+  if (t < 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
+  if (t < 2) return (((t - 5) * t + 8) * t - 4) * a;
+  return 0;
+}
+
+/**
+ * Weights [outSize, inSize] of a one-dimensional antialiased bicubic resize; rows sum to 1.
+ * Source: Pillow src/libImaging/Resample.c `precompute_coeffs`, which torch's `interpolate(antialias=True)` follows.
+ */
+export function bicubicWeights(inSize: number, outSize: number): Float32Array {
+  assert(inSize > 0 && outSize > 0, () => `bicubicWeights: ${inSize} -> ${outSize}`);
+  const weights = new Float32Array(outSize * inSize);
+  const scale = inSize / outSize;
+  const stretch = Math.max(1, scale);
+  const support = 2 * stretch;
+  for (let i = 0; i < outSize; i++) {
+    const centre = (i + 0.5) * scale;
+    const first = Math.max(0, Math.floor(centre - support + 0.5));
+    const last = Math.min(inSize, Math.floor(centre + support + 0.5));
+    const row = Array.from({ length: last - first }, (_, k) => cubic((first + k - centre + 0.5) / stretch));
+    const sum = row.reduce((a, b) => a + b, 0);
+    row.forEach((w, k) => (weights[i * inSize + first + k] = w / sum));
+  }
+  return weights;
+}
+
+/**
+ * Resizes pictures, bicubic with antialiasing. Differentiable; the identity where the size stays.
+ * @param images [B,H,W,C]
+ * @returns [B,height,width,C]
+ */
+export function resizeBicubic(images: Tensor4D, height: number, width: number): Tensor4D {
+  const [B, H, W, C] = images.shape;
+  return scope(() => {
+    let x = tf.clone(images);
+    if (height !== H) {
+      const rows = tf.tensor2d(bicubicWeights(H, height), [height, H]);
+      const across = tf.reshape(tf.transpose(x, [1, 0, 2, 3]), [H, B * W * C]) as Tensor2D;
+      x = tf.transpose(tf.reshape(tf.matMul(rows, across), [height, B, W, C]), [1, 0, 2, 3]);
+    }
+    if (width !== W) {
+      const columns = tf.tensor2d(bicubicWeights(W, width), [width, W]);
+      const down = tf.reshape(tf.transpose(x, [2, 0, 1, 3]), [W, B * height * C]) as Tensor2D;
+      x = tf.transpose(tf.reshape(tf.matMul(columns, down), [width, B, height, C]), [1, 2, 0, 3]);
+    }
+    return x;
+  });
+}
+
+/**
+ * Short side to `size` (the long one rounded down), then the centre square of `crop`.
+ * @param images [B,H,W,C]
+ * @returns [B,crop,crop,C]
+ * Source: transformers image_transforms.get_resize_output_image_size and center_crop.
+ */
+export function resizeAndCrop(images: Tensor4D, size: number, crop: number): Tensor4D {
+  const [B, H, W, C] = images.shape;
+  assert(crop <= size, () => `resizeAndCrop: crop ${crop} of a short side of ${size}`);
+  const height = H <= W ? size : Math.floor((size * H) / W);
+  const width = H <= W ? Math.floor((size * W) / H) : size;
+  return scope(() => {
+    const resized = resizeBicubic(images, height, width);
+    if (height === crop && width === crop) return resized;
+    const top = Math.floor((height - crop) / 2);
+    const left = Math.floor((width - crop) / 2);
+    return tf.slice(resized, [0, top, left, 0], [B, crop, crop, C]);
+  });
+}

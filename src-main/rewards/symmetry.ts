@@ -1,0 +1,63 @@
+/** Left-right symmetry of pictures, plain and relative to the picture's own contrast. */
+import { assert } from '../base/errors.ts';
+import { scope } from '../engine/scope.ts';
+import { tf, type Tensor1D, type Tensor4D } from '../engine/tf.ts';
+import type { Reward, RewardDefinition } from './reward.ts';
+
+/** Added to the contrast before dividing, so that a blank picture does not divide by zero. */
+export const CONTRAST_FLOOR = 0.03;
+
+/**
+ * Mean absolute difference between each picture and its left-right mirror: mean |x - mirror(x)|.
+ * @param images [B,H,W,3] in [0,1]
+ * @returns [B] in [0,1]; 0 is perfectly symmetric
+ */
+export function mirrorDistance(images: Tensor4D): Tensor1D {
+  assert(images.rank === 4, () => `mirrorDistance: images [${images.shape}]`);
+  return scope(() => tf.mean<Tensor1D>(tf.abs(tf.sub(images, tf.reverse(images, 2))), [1, 2, 3]));
+}
+
+/**
+ * Mean absolute deviation of each picture from its own mean colour.
+ * @param images [B,H,W,3] in [0,1]
+ * @returns [B]
+ */
+export function colorContrast(images: Tensor4D): Tensor1D {
+  return scope(() => tf.mean<Tensor1D>(tf.abs(tf.sub(images, tf.mean(images, [1, 2], true))), [1, 2, 3]));
+}
+
+/**
+ * Mirror distance relative to contrast: d / (c + 0.03). Erasing the object lowers d and c alike, so blank pictures alone
+ * do not win it.
+ * @param images [B,H,W,3] in [0,1]
+ * @returns [B]
+ */
+export function relativeMirrorDistance(images: Tensor4D): Tensor1D {
+  return scope(() => tf.div<Tensor1D>(mirrorDistance(images), tf.add(colorContrast(images), CONTRAST_FLOOR)));
+}
+
+const symmetry: Reward = {
+  name: 'symmetry',
+  score: (images) => scope(() => tf.neg(mirrorDistance(images))),
+  dispose() {},
+};
+
+const relativeSymmetry: Reward = {
+  name: 'relative-symmetry',
+  score: (images) => scope(() => tf.neg(relativeMirrorDistance(images))),
+  dispose() {},
+};
+
+export const symmetryDefinition: RewardDefinition = {
+  name: 'symmetry', title: 'Symmetry', what: 'Left and right halves mirror each other.',
+  habit: 'Trained alone it erases the object: a blank picture is perfectly symmetric.',
+  needs: 'nothing', licence: 'none needed', range: '-1 to 0 (minus the mean mirror difference)', color: '#6366f1',
+  open: async () => symmetry,
+};
+
+export const relativeSymmetryDefinition: RewardDefinition = {
+  name: 'relative-symmetry', title: 'Symmetry, relative to contrast', what: 'Halves mirror each other, measured against the picture\'s own contrast.',
+  habit: 'Prefers few, large, flat shapes; detail fades when it is trained for long.',
+  needs: 'nothing', licence: 'none needed', range: 'about -2 to 0', color: '#8b5cf6',
+  open: async () => relativeSymmetry,
+};

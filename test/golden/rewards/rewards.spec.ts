@@ -1,0 +1,49 @@
+/** Rewards against PyTorch: values and gradients with respect to pictures of odd, non-square size. Fixture: make_rewards.py. */
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { openEngine } from '../../../src-main/engine/select.ts';
+import { scope } from '../../../src-main/engine/scope.ts';
+import { tf, type Scalar, type Tensor, type Tensor4D } from '../../../src-main/engine/tf.ts';
+import { preprocess } from '../../../src-main/rewards/clip-score.ts';
+import { rewardDefinition } from '../../../src-main/rewards/index.ts';
+import { readFixture, relativeL2 } from '../../helpers/fixture.ts';
+
+const fixture = readFixture(join(import.meta.dirname, 'rewards.safetensors'));
+const clip = { shortSide: 16, crop: 16, mean: [0.48145466, 0.4578275, 0.40821073], std: [0.26862954, 0.26130258, 0.27577711] };
+
+beforeAll(() => openEngine({ prefer: 'wasm', home: '' }));
+
+const gradientOf = (f: (x: Tensor4D) => Tensor, x: Tensor4D): { value: Float32Array; grad: Float32Array } =>
+  scope(() => {
+    const value = f(x).dataSync() as Float32Array;
+    const grad = tf.grad((y: Tensor) => tf.sum(f(y as Tensor4D)) as Scalar)(x).dataSync() as Float32Array;
+    return { value, grad };
+  });
+
+describe('rewards equal PyTorch', () => {
+  it.each(['symmetry', 'relative-symmetry', 'brightness', 'colorfulness', 'compressibility'])('%s: value and picture gradient', async (name) => {
+    const engine = await openEngine({ prefer: 'wasm', home: '' });
+    const reward = await rewardDefinition(name).open(engine, {});
+    const images = fixture.tensor<Tensor4D>('images');
+    const { value, grad } = gradientOf((x) => reward.score(x, ['', '']), images);
+    expect(relativeL2(value, fixture.values(`${name}.value`))).toBeLessThan(1e-5);
+    expect(relativeL2(grad, fixture.values(`${name}.grad`))).toBeLessThan(1e-4);
+    images.dispose();
+  });
+
+  it.each(['wide', 'tall'])('what CLIP sees of a %s picture', (shape) => {
+    const images = fixture.tensor<Tensor4D>('images');
+    const oriented = shape === 'tall' ? tf.transpose(images, [0, 2, 1, 3]) : images;
+    const seen = preprocess(oriented, clip);
+    expect(seen.shape).toEqual(fixture.shape(`preprocess-${shape}.value`));
+    expect(relativeL2(seen.dataSync(), fixture.values(`preprocess-${shape}.value`))).toBeLessThan(1e-5);
+    const ramp = tf.reshape(tf.sin(tf.range(0, seen.size, 1, 'float32')), seen.shape);
+    const { grad } = gradientOf((x) => tf.mul(preprocess(x, clip), ramp), oriented);
+    expect(relativeL2(grad, fixture.values(`preprocess-${shape}.grad`))).toBeLessThan(1e-4);
+  });
+
+  it('enlarges like PyTorch', () => {
+    const seen = preprocess(fixture.tensor<Tensor4D>('upsample.images'), clip);
+    expect(relativeL2(seen.dataSync(), fixture.values('upsample.value'))).toBeLessThan(1e-5);
+  });
+});
