@@ -1,15 +1,18 @@
 /**
  * The operations networks are made of, equal on every engine. Activations are NHWC, convolution filters HWIO.
  * Arguments are borrowed; results belong to the caller (or to the scope around the call).
+ * The plain composed form of each is kept in test/golden/ops/plain-ops.ts.
  */
 import { assert } from '../base/errors.ts';
+import { convolve, filterGradient, inputGradient, type Padding2D } from './convolution.ts';
+import { customOp } from './custom-op.ts';
 import { tf, type Tensor, type Tensor4D } from './tf.ts';
 
-/** Rows and columns added on each side: [[top, bottom], [left, right]]. */
-export type Padding2D = readonly [readonly [number, number], readonly [number, number]];
+export type { Padding2D } from './convolution.ts';
 
 /**
- * Group normalisation over (h, w, C / groups).
+ * Group normalisation over (h, w, C / groups): (x - mean) / sqrt(variance + eps) * gamma + beta.
+ * With n = (x - mean) r and g = dy gamma, its gradient is r (g - mean(g) - n mean(g n)).
  * @param x [B, h, w, C]
  * @param gamma [C] frozen
  * @param beta [C] frozen
@@ -18,79 +21,217 @@ export type Padding2D = readonly [readonly [number, number], readonly [number, n
 export function groupNorm(x: Tensor, gamma: Tensor, beta: Tensor, groups: number, eps: number): Tensor {
   const [B, h, w, C] = x.shape as [number, number, number, number];
   assert(x.rank === 4 && C % groups === 0, () => `groupNorm: x [${x.shape}] with ${groups} groups`);
-  const grouped = tf.reshape(x, [B, h * w, groups, C / groups]);
-  const { mean, variance } = tf.moments(grouped, [1, 3], true);
-  const normal = tf.mul(tf.sub(grouped, mean), tf.rsqrt(tf.add(variance, eps)));
-  return tf.add(tf.mul(tf.reshape(normal, x.shape), gamma), beta);
+  const pixels = h * w;
+  const perGroup = C / groups;
+  const flat = (t: Tensor): Tensor => tf.reshape(t, [B, pixels, C]);
+  /** [B, 1, C] means over pixels to [B, groups, 1] means over groups. */
+  const overGroup = (t: Tensor): Tensor => tf.mean(tf.reshape(t, [B, groups, perGroup]), 2, true);
+  /** [B, groups, 1] to [B, 1, C]. */
+  const spread = (t: Tensor): Tensor => tf.reshape(tf.tile(t, [1, 1, perGroup]), [B, 1, C]);
+  // Reducing over pixels first, then over the few channels of a group, is several times faster than over both at once.
+  const statistics = (flatX: Tensor): { mean: Tensor; inverse: Tensor } => {
+    const mean = spread(overGroup(tf.mean(flatX, 1, true)));
+    const variance = overGroup(tf.mean(tf.squaredDifference(flatX, mean), 1, true));
+    return { mean, inverse: spread(tf.rsqrt(tf.add(variance, eps))) }; // both [B, 1, C]
+  };
+  return customOp({
+    inputs: { x },
+    forward: (save) => {
+      save([x, gamma]);
+      const flatX = flat(x);
+      const { mean, inverse } = statistics(flatX);
+      const factor = tf.mul(inverse, gamma);
+      return tf.reshape(tf.add(tf.mul(tf.sub(flatX, mean), factor), beta), x.shape);
+    },
+    backward: (dy, [savedX, savedGamma]) => {
+      const flatX = flat(savedX!);
+      const { mean, inverse } = statistics(flatX);
+      const normal = tf.mul(tf.sub(flatX, mean), inverse);
+      const flatDy = flat(dy);
+      const meanG = spread(overGroup(tf.mul(tf.mean(flatDy, 1, true), savedGamma!)));
+      const meanGN = spread(overGroup(tf.mul(tf.mean(tf.mul(flatDy, normal), 1, true), savedGamma!)));
+      // r gamma dy - r mean(g) - n r mean(g n)
+      const scaled = tf.sub(tf.mul(flatDy, tf.mul(inverse, savedGamma!)), tf.mul(normal, tf.mul(inverse, meanGN)));
+      return { x: tf.reshape(tf.sub(scaled, tf.mul(inverse, meanG)), dy.shape) };
+    },
+  });
 }
 
 /**
- * Layer normalisation over the last axis.
+ * Layer normalisation over the last axis; gradient as for {@link groupNorm}.
  * @param x [..., C]
  * @param gamma [C] frozen
  * @param beta [C] frozen
  */
 export function layerNorm(x: Tensor, gamma: Tensor, beta: Tensor, eps: number): Tensor {
-  const { mean, variance } = tf.moments(x, -1, true);
-  return tf.add(tf.mul(tf.mul(tf.sub(x, mean), tf.rsqrt(tf.add(variance, eps))), gamma), beta);
+  const normalise = (t: Tensor): { normal: Tensor; inverse: Tensor } => {
+    const centred = tf.sub(t, tf.mean(t, -1, true));
+    const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), eps)); // [..., 1]
+    return { normal: tf.mul(centred, inverse), inverse };
+  };
+  return customOp({
+    inputs: { x },
+    forward: (save) => {
+      save([x, gamma]);
+      return tf.add(tf.mul(normalise(x).normal, gamma), beta);
+    },
+    backward: (dy, [savedX, savedGamma]) => {
+      const { normal, inverse } = normalise(savedX!);
+      const g = tf.mul(dy, savedGamma!);
+      const meanGN = tf.mean(tf.mul(g, normal), -1, true);
+      return { x: tf.mul(tf.sub(tf.sub(g, tf.mean(g, -1, true)), tf.mul(normal, meanGN)), inverse) };
+    },
+  });
 }
 
-/** Softmax over the last axis. */
+/** Softmax over the last axis: p = exp(x) / sum(exp(x)); its gradient is p (dp - sum(p dp)). */
 export function softmax(x: Tensor): Tensor {
-  return tf.softmax(x);
+  return customOp({
+    inputs: { x },
+    forward: (save) => {
+      const p = tf.softmax(x);
+      save([p]);
+      return p;
+    },
+    backward: (dp, [p]) => ({ x: tf.mul(tf.sub(dp, tf.sum(tf.mul(dp, p!), -1, true)), p!) }),
+  });
 }
 
-/** x * Phi(x), with the exact error function. */
+/** An activation y = f(x), which keeps x alone and gives dx = dy f'(x). */
+function activation(x: Tensor, f: (x: Tensor) => Tensor, derivative: (x: Tensor) => Tensor): Tensor {
+  return customOp({
+    inputs: { x },
+    forward: (save) => {
+      save([x]);
+      return f(x);
+    },
+    backward: (dy, [saved]) => ({ x: tf.mul(dy, derivative(saved!)) }),
+  });
+}
+
+/** The normal distribution's cumulative function, exactly. */
+function normalCdf(x: Tensor): Tensor {
+  return tf.add(tf.mul(tf.erf(tf.mul(x, Math.SQRT1_2)), 0.5), 0.5);
+}
+
+/** x Phi(x), with the exact error function; its derivative is Phi(x) + x phi(x). */
 export function gelu(x: Tensor): Tensor {
-  return tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1));
+  return activation(
+    x,
+    (t) => tf.mul(t, normalCdf(t)),
+    (t) => tf.add(normalCdf(t), tf.mul(t, tf.mul(tf.exp(tf.mul(tf.square(t), -0.5)), 1 / Math.sqrt(2 * Math.PI)))),
+  );
 }
 
-/** GELU by its tanh approximation: x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))). */
+const tanhScale = Math.sqrt(2 / Math.PI);
+const tanhCubic = 0.044715;
+
+/** GELU by its tanh approximation: x / 2 (1 + tanh(s (x + 0.044715 x^3))), s = sqrt(2 / pi). */
 export function geluTanh(x: Tensor): Tensor {
-  const inner = tf.mul(tf.add(x, tf.mul(tf.mul(tf.square(x), x), 0.044715)), Math.sqrt(2 / Math.PI));
-  return tf.mul(tf.mul(x, 0.5), tf.add(tf.tanh(inner), 1));
+  const bend = (t: Tensor): Tensor => tf.tanh(tf.mul(t, tf.add(tf.mul(tf.square(t), tanhScale * tanhCubic), tanhScale)));
+  return activation(
+    x,
+    (t) => tf.mul(t, tf.add(tf.mul(bend(t), 0.5), 0.5)),
+    (t) => {
+      const u = bend(t);
+      const slope = tf.add(tf.mul(tf.square(t), 1.5 * tanhScale * tanhCubic), 0.5 * tanhScale);
+      return tf.add(tf.add(tf.mul(u, 0.5), 0.5), tf.mul(tf.mul(t, slope), tf.sub(1, tf.square(u))));
+    },
+  );
 }
 
-/** x * sigmoid(1.702 x). */
+/** x s with s = sigmoid(a x); the derivative is s (1 + a x (1 - s)). */
+function sigmoidUnit(x: Tensor, a: number): Tensor {
+  const s = (t: Tensor): Tensor => tf.sigmoid(a === 1 ? t : tf.mul(t, a));
+  return activation(
+    x,
+    (t) => tf.mul(t, s(t)),
+    (t) => {
+      const gate = s(t);
+      return tf.mul(gate, tf.add(tf.mul(a === 1 ? t : tf.mul(t, a), tf.sub(1, gate)), 1));
+    },
+  );
+}
+
+/** x sigmoid(1.702 x). */
 export function quickGelu(x: Tensor): Tensor {
-  return tf.mul(x, tf.sigmoid(tf.mul(x, 1.702)));
+  return sigmoidUnit(x, 1.702);
 }
 
-/** x * sigmoid(x). */
+/** x sigmoid(x). */
 export function silu(x: Tensor): Tensor {
-  return tf.mul(x, tf.sigmoid(x));
+  return sigmoidUnit(x, 1);
 }
 
 /**
- * softmax(q k^T * scale + mask) v.
+ * softmax(q k^T scale + mask) v.
+ * In the gradient, sum(p dp) = sum(dy y): a sum over d values a row instead of M.
  * @param q [B, nH, N, d]
  * @param k [B, nH, M, d]
  * @param v [B, nH, M, d]
- * @param causalMask additive, broadcast to [B, nH, N, M]: 0 where seen, very negative where hidden
+ * @param causalMask additive, frozen, broadcast to [B, nH, N, M]: 0 where seen, very negative where hidden
  * @returns [B, nH, N, d]
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, scale: number, causalMask?: Tensor): Tensor {
-  const scores = tf.matMul(tf.mul(q, scale), k, false, true); // [B, nH, N, M]
-  return tf.matMul(softmax(causalMask ? tf.add(scores, causalMask) : scores), v);
+  assert(q.rank === 4 && k.rank === 4 && q.shape[3] === k.shape[3] && k.shape[2] === v.shape[2], () =>
+    `attention: q [${q.shape}], k [${k.shape}], v [${v.shape}] do not fit`);
+  return customOp({
+    inputs: { q, k, v },
+    forward: (save) => {
+      const scores = tf.matMul(tf.mul(q, scale), k, false, true); // [B, nH, N, M]
+      const p = tf.softmax(causalMask ? tf.add(scores, causalMask) : scores);
+      const y = tf.matMul(p, v);
+      save([q, k, v, p, y]);
+      return y;
+    },
+    backward: (dy, [savedQ, savedK, savedV, p, y], wanted) => {
+      const gradients: { q?: Tensor; k?: Tensor; v?: Tensor } = {};
+      if (wanted.has('v')) gradients.v = tf.matMul(p!, dy, true, false);
+      if (!wanted.has('q') && !wanted.has('k')) return gradients;
+      const rowSums = tf.sum(tf.mul(dy, y!), -1, true); // [B, nH, N, 1]
+      const dScores = tf.mul(tf.sub(tf.matMul(dy, savedV!, false, true), rowSums), p!);
+      if (wanted.has('q')) gradients.q = tf.mul(tf.matMul(dScores, savedK!), scale);
+      if (wanted.has('k')) gradients.k = tf.mul(tf.matMul(dScores, savedQ!, true, false), scale);
+      return gradients;
+    },
+  });
 }
 
-/** Each pixel twice in both directions. @param x [B, h, w, C] @returns [B, 2h, 2w, C] */
+/** Each pixel twice in both directions; the gradient is the sum of the four. @param x [B, h, w, C] @returns [B, 2h, 2w, C] */
 export function nearestUpsample2x(x: Tensor): Tensor {
   const [, h, w] = x.shape as [number, number, number, number];
-  return tf.image.resizeNearestNeighbor(x as Tensor4D, [2 * h, 2 * w]);
+  assert(x.rank === 4, () => `nearestUpsample2x: x [${x.shape}]`);
+  return customOp({
+    inputs: { x },
+    forward: () => tf.image.resizeNearestNeighbor(x as Tensor4D, [2 * h, 2 * w]),
+    backward: (dy) => ({ x: tf.mul(tf.avgPool(dy as Tensor4D, 2, 2, 'valid'), 4) }),
+  });
 }
 
 /**
- * Convolution.
+ * Convolution, without dilation.
  * @param x [B, h, w, Cin]
- * @param w [kh, kw, Cin, Cout] frozen
+ * @param w [kh, kw, Cin, Cout]
  * @param bias [Cout]
- * @param pad rows and columns of zeros on each side, or one number for all four
+ * @param pad rows and columns of zeros: one number for all four sides, or [[top, bottom], [left, right]]
  * @returns [B, h', w', Cout]
  */
 export function conv2d(x: Tensor, w: Tensor, bias: Tensor | undefined, stride = 1, pad: number | Padding2D = 0): Tensor {
-  const [[top, bottom], [left, right]] = typeof pad === 'number' ? ([[pad, pad], [pad, pad]] as const) : pad;
-  const y = tf.conv2d(x as Tensor4D, w as Tensor4D, stride, [[0, 0], [top, bottom], [left, right], [0, 0]], 'NHWC');
+  assert(x.rank === 4 && w.rank === 4 && x.shape[3] === w.shape[2], () => `conv2d: x [${x.shape}] does not fit filter [${w.shape}]`);
+  const padding: Padding2D = typeof pad === 'number' ? [[pad, pad], [pad, pad]] : pad;
+  const xShape = x.shape as [number, number, number, number];
+  const wShape = w.shape as [number, number, number, number];
+  const y = customOp({
+    inputs: { x, w },
+    forward: (save, wanted) => {
+      save([w, ...(wanted.has('w') ? [x] : [])]);
+      return convolve(x, w, stride, padding);
+    },
+    backward: (dy, [savedW, savedX], wanted) => ({
+      ...(wanted.has('x') ? { x: inputGradient(dy, savedW!, xShape, stride, padding) } : {}),
+      ...(wanted.has('w') ? { w: filterGradient(savedX!, dy, wShape, stride, padding) } : {}),
+    }),
+  });
   return bias ? tf.add(y, bias) : y;
 }
 
@@ -103,7 +244,22 @@ export function conv2d(x: Tensor, w: Tensor, bias: Tensor | undefined, stride = 
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   const [outSize, inSize] = weight.shape as [number, number];
-  assert(x.shape.at(-1) === inSize, () => `linear: x [${x.shape}] does not fit weight [${weight.shape}]`);
-  const y = tf.matMul(tf.reshape(x, [-1, inSize]), weight, false, true);
-  return tf.reshape(bias ? tf.add(y, bias) : y, [...x.shape.slice(0, -1), outSize]);
+  assert(weight.rank === 2 && x.shape.at(-1) === inSize, () => `linear: x [${x.shape}] does not fit weight [${weight.shape}]`);
+  const rows = (t: Tensor, width: number): Tensor => tf.reshape(t, [-1, width]);
+  const outShape = [...x.shape.slice(0, -1), outSize];
+  const y = customOp({
+    inputs: { x, weight },
+    forward: (save, wanted) => {
+      save([weight, ...(wanted.has('weight') ? [x] : [])]);
+      return tf.reshape(tf.matMul(rows(x, inSize), weight, false, true), outShape);
+    },
+    backward: (dy, [savedWeight, savedX], wanted) => {
+      const rowsDy = rows(dy, outSize);
+      return {
+        ...(wanted.has('x') ? { x: tf.reshape(tf.matMul(rowsDy, savedWeight!), x.shape) } : {}),
+        ...(wanted.has('weight') ? { weight: tf.matMul(rowsDy, rows(savedX!, inSize), true, false) } : {}),
+      };
+    },
+  });
+  return bias ? tf.add(y, bias) : y;
 }

@@ -3,6 +3,8 @@ import { dirname, sep } from 'node:path';
 import { assert } from '../../base/errors.ts';
 import { requirePackage, tf } from '../tf.ts';
 import type { Engine } from '../engine.ts';
+import { registerConv2dBackpropFilter } from '../kernels/conv2d-backprop-filter.ts';
+import { registerUnsortedSegmentSum } from '../kernels/unsorted-segment-sum.ts';
 
 interface WasmPackage {
   setWasmPaths(folder: string): void;
@@ -13,6 +15,8 @@ interface WasmPackage {
 export async function openWasm(why: string): Promise<Engine> {
   const wasm = requirePackage('@tensorflow/tfjs-backend-wasm') as WasmPackage;
   wasm.setWasmPaths(dirname(requirePackage.resolve('@tensorflow/tfjs-backend-wasm')) + sep);
+  registerConv2dBackpropFilter('wasm');
+  registerUnsortedSegmentSum('wasm');
   const ready = await tf.setBackend('wasm');
   assert(ready, 'tfjs refused the wasm backend');
   await tf.ready();
