@@ -133,6 +133,7 @@ export class RunRecorder {
     this.runs.set(row.id, {
       state: 'running', reason: null, engine: e.engine.name, engine_version: e.engine.version, device: e.engine.device, width: e.width, height: e.height,
       iterations: e.iterations, step: e.startIteration, owner: thisOwner(), started_at: row.started_at ?? at, session_at: row.session_at ?? at, finished_at: null,
+      ...(row.session_at === null && { seconds_before: row.seconds }),
       ...(e.startIteration === 0 && { reward_first: null, reward_last: null, held_out_last: null, sparkline: '[]', seconds_before: 0 }),
     });
     this.records.useModel(row.model, at);

@@ -109,14 +109,20 @@ export const systemSchema = z.object({
   disk: z.object({ homeBytes: z.number(), freeBytes: z.number() }),
   cpus: z.number(), platform: z.string(), historySchema: z.number(),
   queue: z.object({ running: z.string().nullable(), waiting: z.number() }),
+  /** Lines the user should see once, e.g. that a damaged history was replaced by its backup. */
+  notices: z.array(z.string()).optional(),
 });
 export type SystemInfo = z.infer<typeof systemSchema>;
 
+const theme = z.enum(['system', 'light', 'dark']);
+const engineChoice = z.enum(ENGINES);
 export const settingsSchema = z.strictObject({
-  theme: z.enum(['system', 'light', 'dark']).default('system'),
-  engine: z.enum(ENGINES).default('auto'),
+  theme: theme.default('system'),
+  engine: engineChoice.default('auto'),
   notifications: z.boolean().default(true),
 });
+/** No defaults here: what is left out stays as it was. */
+const settingsChangeSchema = z.strictObject({ theme: theme.optional(), engine: engineChoice.optional(), notifications: z.boolean().optional() });
 export type Settings = z.infer<typeof settingsSchema>;
 
 export const forecastSchema = z.object({
@@ -167,7 +173,7 @@ export const REQUESTS = {
   'system.installEngine': request(nothing, nothing),
   'system.cancelInstall': request(nothing, nothing),
   'settings.get': request(nothing, settingsSchema),
-  'settings.set': request(settingsSchema.partial(), settingsSchema),
+  'settings.set': request(settingsChangeSchema, settingsSchema),
 } as const;
 
 export type RequestName = keyof typeof REQUESTS;

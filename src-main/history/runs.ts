@@ -25,6 +25,7 @@ export const PAIR_SQL = `
   JOIN images b ON b.run_id = t.run_id AND b.role = 'base' AND b.prompt = t.prompt AND b.seed = t.seed
   WHERE t.run_id = ? AND t.role = 'tuned' ORDER BY t.step DESC, t.prompt_index LIMIT 1`;
 export const QUEUE_SQL = `SELECT * FROM runs WHERE state = 'queued' AND deleted_at IS NULL ORDER BY queued_at, id`;
+export const MEASURED_SQL = 'SELECT * FROM runs WHERE model = ? AND engine = ? AND step > 0 ORDER BY created_at DESC LIMIT 5';
 
 export class Runs {
   private readonly db: Database.Database;
@@ -98,6 +99,11 @@ export class Runs {
 
   inState(state: RunState): RunRow[] {
     return this.db.prepare<[string], RunRow>('SELECT * FROM runs WHERE state = ?').all(state);
+  }
+
+  /** The newest runs of a model on an engine that have done steps. */
+  measured(model: string, engine: string): RunRow[] {
+    return this.db.prepare<[string, string], RunRow>(MEASURED_SQL).all(model, engine);
   }
 
   delete(id: string): void {

@@ -1,0 +1,39 @@
+/** Says in words why a trainer process ended when it should not have. */
+
+export interface Exit { code: number | null; signal: string | null }
+
+/** Exit codes by which shells, Electron and Windows report what POSIX reports as a signal. */
+const SIGNAL_OF_CODE: Record<number, string> = {
+  9: 'SIGKILL', 137: 'SIGKILL', 6: 'SIGABRT', 134: 'SIGABRT', 11: 'SIGSEGV', 139: 'SIGSEGV', 132: 'SIGILL', 135: 'SIGBUS', 143: 'SIGTERM',
+  0xc0000005: 'SIGSEGV', 0xc0000017: 'SIGKILL',
+};
+
+/**
+ * @param lastError the last line of its output that looks like an error, '' if none
+ * @returns what happened, and what to do
+ */
+export function crashWords(exit: Exit, lastError: string): { message: string; hint: string } {
+  const signal = exit.signal ?? (exit.code === null ? null : (SIGNAL_OF_CODE[exit.code] ?? null));
+  switch (signal) {
+    case 'SIGKILL':
+      return { message: 'The trainer was ended by the operating system (SIGKILL), probably out of memory.', hint: 'Lower the batch or set memory: low.' };
+    case 'SIGSEGV': case 'SIGABRT': case 'SIGBUS': case 'SIGILL': case 'SIGFPE': case 'SIGTRAP':
+      return {
+        message: `The engine crashed (${signal})${lastError ? `: ${lastError}` : ''}.`,
+        hint: /alloc|memory/i.test(lastError) ? 'Lower the batch or set memory: low.' : 'If it happens again, choose the wasm engine in Settings.',
+      };
+    case null:
+      return { message: `The trainer ended unexpectedly (exit code ${exit.code})${lastError ? `: ${lastError}` : ''}.`, hint: 'The Log tab has its last words.' };
+    default:
+      return { message: `The trainer was ended from outside (${signal}).`, hint: '' };
+  }
+}
+
+/** Keeps the line of an output that best tells why a process died. */
+export class LastError {
+  line = '';
+
+  see(line: string): void {
+    if (/(error|fatal|terminate called|abort|out of memory|cannot allocate)/i.test(line)) this.line = line.trim().replace(/[.\s]+$/, '').slice(0, 300);
+  }
+}

@@ -1,0 +1,88 @@
+/** Every request of the contract and who answers it. */
+import type { Handlers } from '../contract/api.ts';
+import type { RunConfig } from '../contract/run.ts';
+import type { Catalog } from './catalog.ts';
+import { forecast } from './forecast.ts';
+import { diffRuns, exportRun, purgeRun } from './run-library.ts';
+import type { RunService } from './run-service.ts';
+import { availableBytes, freeBytes, type System } from './system.ts';
+
+export interface Rooms { service: RunService; catalog: Catalog; system: System }
+
+export function makeHandlers({ service, catalog, system }: Rooms): Handlers {
+  const { recorder } = service;
+  const { home } = recorder.history;
+  /** The engine chosen in Settings counts where the run leaves it open. */
+  const withEngine = (config: RunConfig): RunConfig => (config.engine === 'auto' ? { ...config, engine: catalog.settings().engine } : config);
+  return {
+    'runs.list': async (input) => recorder.runs.list(input),
+    'runs.get': async ({ id }) => recorder.detail(id),
+    'runs.start': async ({ name, config }) => {
+      catalog.check(config);
+      return service.start(name, withEngine(config));
+    },
+    'runs.stop': async ({ id }) => {
+      service.stop(id);
+      return {};
+    },
+    'runs.resume': async ({ id, iterations }) => service.resume(id, iterations),
+    'runs.update': async ({ id, ...change }) => {
+      recorder.runs.update(id, change);
+      return service.publishSummary(id);
+    },
+    'runs.delete': async ({ id }) => {
+      service.assertIdle(id);
+      recorder.runs.set(id, { deleted_at: Date.now() });
+      service.publishSummary(id);
+      return {};
+    },
+    'runs.restore': async ({ id }) => {
+      recorder.runs.get(id);
+      recorder.runs.set(id, { deleted_at: null });
+      service.publishSummary(id);
+      return {};
+    },
+    'runs.purge': async ({ id }) => {
+      service.assertIdle(id);
+      purgeRun(recorder, id);
+      return {};
+    },
+    'runs.diff': async ({ a, b }) => diffRuns(recorder, a, b),
+    'runs.render': async ({ id, prompt, seed, step }) => service.render(id, prompt, seed, step),
+    'runs.export': async ({ id, step, format }) => exportRun(recorder, id, format, step),
+    'models.list': async () => catalog.models(),
+    'models.add': async ({ path }) => catalog.add(path),
+    'models.verify': async ({ name }) => catalog.verify(name),
+    'models.remove': async ({ name }) => {
+      catalog.remove(name);
+      return {};
+    },
+    'rewards.list': async () => system.rewards(),
+    'presets.list': async () => catalog.presets(),
+    'prompts.tokens': async ({ model, prompts }) => catalog.tokens(model, prompts),
+    'forecast': async ({ config }) => {
+      const chosen = withEngine(config);
+      await system.facts().catch(() => {});
+      return forecast(chosen, { recorder, model: catalog.factsOf(chosen.model), engine: system.engineFor(chosen.engine), availableBytes: availableBytes(), freeBytes: await freeBytes(home) });
+    },
+    'preview': async ({ config, count }) => {
+      catalog.check(config);
+      return service.preview(withEngine(config), count);
+    },
+    'system.get': async () => system.get(),
+    'system.installEngine': async () => {
+      system.install();
+      return {};
+    },
+    'system.cancelInstall': async () => {
+      system.cancelInstall();
+      return {};
+    },
+    'settings.get': async () => catalog.settings(),
+    'settings.set': async (change) => {
+      const settings = catalog.setSettings(change);
+      system.changed();
+      return settings;
+    },
+  };
+}

@@ -1,0 +1,90 @@
+/** Puts the app together without a window: data folder lock, history, queue, handlers. Electron and `--serve` both start here. */
+import type { EventName, EventPayload, Handlers } from '../contract/api.ts';
+import { openHistory } from '../history/database.ts';
+import { lockHome } from '../history/lock.ts';
+import { Catalog } from './catalog.ts';
+import { makeHandlers } from './handlers.ts';
+import type { LaunchHelper } from './helper.ts';
+import { fileInside } from './run-folders.ts';
+import { RunRecorder } from './run-recorder.ts';
+import { RunService } from './run-service.ts';
+import { System } from './system.ts';
+import type { LaunchTrainer } from './trainer-port.ts';
+
+export interface AppOptions {
+  home: string;
+  launchTrainer: LaunchTrainer;
+  launchHelper: LaunchHelper;
+  stopGraceMs?: number;
+}
+
+export type AppListener = <N extends EventName>(name: N, payload: EventPayload<N>) => void;
+
+export interface App {
+  readonly home: string;
+  readonly handlers: Handlers;
+  readonly service: RunService;
+  /** Called with every event, already in the history; returns how to stop. */
+  on(listener: AppListener): () => void;
+  /** Path of a picture's file, checked to lie in its run's folder. */
+  imageFile(id: number): string;
+  /** Tells a second instance where this one is. */
+  announce(address: string): void;
+  /** Stops the running training with a checkpoint and closes the history. */
+  close(graceMs?: number): Promise<void>;
+}
+
+const FOREIGN_EVERY_MS = 2000;
+const STATUS_EVERY_MS = 5000;
+
+/** @throws AppError('busy') where another app has the data folder, AppError('history') where the history cannot be opened */
+export function openApp(options: AppOptions): App {
+  const { home } = options;
+  const lock = lockHome(home);
+  try {
+    const history = openHistory(home, { locked: true });
+    const listeners = new Set<AppListener>();
+    const publish: AppListener = (name, payload) => listeners.forEach((listener) => listener(name, payload));
+    const recorder = new RunRecorder(history);
+    const catalog = new Catalog(home, recorder.records);
+    const service = new RunService({
+      recorder, launch: options.launchTrainer, publish, onQueue: () => system.changed(),
+      ...(options.stopGraceMs === undefined ? {} : { stopGraceMs: options.stopGraceMs }),
+    });
+    const system = new System({
+      home, launchHelper: options.launchHelper, queue: () => service.queue(), settings: () => catalog.settings(), notices: () => history.notices,
+      publish: (payload) => publish('system', payload),
+    });
+    service.recover();
+    const timers = [
+      setInterval(() => service.watchForeign(), FOREIGN_EVERY_MS),
+      setInterval(() => listeners.size > 0 && system.changed(), STATUS_EVERY_MS),
+    ];
+    for (const timer of timers) timer.unref();
+    let closing: Promise<void> | null = null;
+    const close = async (graceMs?: number): Promise<void> => {
+      timers.forEach((timer) => clearInterval(timer));
+      system.close();
+      await service.close(graceMs);
+      history.close();
+      lock.release();
+    };
+    return {
+      home, service,
+      handlers: makeHandlers({ service, catalog, system }),
+      on: (listener) => {
+        listeners.add(listener);
+        return () => void listeners.delete(listener);
+      },
+      imageFile: (id) => {
+        const image = recorder.images.get(id);
+        return fileInside(recorder.runDir(image.runId), image.file);
+      },
+      announce: (address) => lock.announce(address),
+      close: (graceMs) => (closing ??= close(graceMs)),
+    };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}

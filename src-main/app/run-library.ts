@@ -1,0 +1,62 @@
+/** What a user does with runs that are not at work: rename, trash, compare settings, export. */
+import { copyFileSync, createReadStream, mkdirSync, rmSync, renameSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { AppError } from '../base/errors.ts';
+import { configOf } from '../history/runs.ts';
+import { fileInside } from './run-folders.ts';
+import type { RunRecorder } from './run-recorder.ts';
+
+/** Deletes rows and files for good. @throws AppError unless the run is in the trash */
+export function purgeRun(recorder: RunRecorder, id: string): void {
+  const row = recorder.runs.get(id);
+  if (row.deleted_at === null) throw new AppError('run', `The run "${row.name}" is not in the trash.`, { hint: 'Delete it first.' });
+  rmSync(recorder.runDir(id), { recursive: true, force: true });
+  recorder.runs.delete(id);
+}
+
+/** Settings in which two runs differ, nested ones with dots. */
+export function diffRuns(recorder: RunRecorder, a: string, b: string): { key: string; a: string; b: string }[] {
+  const [first, second] = [a, b].map((id) => flatten(configOf(recorder.runs.get(id)))) as [Map<string, string>, Map<string, string>];
+  const keys = [...new Set([...first.keys(), ...second.keys()])];
+  return keys.filter((key) => first.get(key) !== second.get(key)).map((key) => ({ key, a: first.get(key) ?? '', b: second.get(key) ?? '' }));
+}
+
+function flatten(value: unknown, key = '', into = new Map<string, string>()): Map<string, string> {
+  if (value !== null && typeof value === 'object' && !Array.isArray(value)) {
+    for (const [name, each] of Object.entries(value)) flatten(each, key ? `${key}.${name}` : name, into);
+  } else if (value !== undefined) into.set(key, typeof value === 'string' ? value : JSON.stringify(value));
+  return into;
+}
+
+/**
+ * Copies the adapter of a checkpoint to exports/ and reads it back.
+ * @param step the newest checkpoint where left out
+ */
+export async function exportRun(recorder: RunRecorder, id: string, format: 'diffusers' | 'peft', step?: number): Promise<{ path: string }> {
+  const row = recorder.runs.get(id);
+  const checkpoints = recorder.records.checkpoints(id);
+  const checkpoint = step === undefined ? checkpoints.at(-1) : checkpoints.find((each) => each.step === step);
+  if (!checkpoint) {
+    throw new AppError('not-found', `The run "${row.name}" has no checkpoint${step === undefined ? '' : ` at step ${step}`} to export.`, {
+      hint: checkpoints.length ? `It has checkpoints at ${checkpoints.map((each) => each.step).join(', ')}.` : 'Stop it to write one, or let it train on.',
+    });
+  }
+  const source = fileInside(recorder.runDir(id), checkpoint.file);
+  const folder = join(recorder.history.home, 'exports');
+  mkdirSync(folder, { recursive: true });
+  const safeName = row.name.normalize('NFKD').replace(/[^\w.-]+/g, '-').replace(/^[-.]+|-+$/g, '').slice(0, 60) || 'run';
+  const path = join(folder, `${safeName}-${id.slice(-6)}-step-${checkpoint.step}-${format}.safetensors`);
+  const part = `${path}.part`;
+  copyFileSync(source, part);
+  const [before, after] = await Promise.all([sha256(source), sha256(part)]);
+  if (before !== after) throw new AppError('disk', `The export ${path} could not be verified.`, { hint: 'Try again; check the disk.' });
+  renameSync(part, path);
+  return { path };
+}
+
+export async function sha256(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(file)) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}

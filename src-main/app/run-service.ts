@@ -1,0 +1,258 @@
+/**
+ * Runs at work: a queue with one training at a time, each in a process of its own. What a trainer says is persisted, then
+ * published; whatever ends a trainer, the run ends in a state with a reason.
+ */
+import { AppError, errorLine } from '../base/errors.ts';
+import type { EventName, EventPayload, ImageRow, PreviewImage, RunSummary } from '../contract/api.ts';
+import type { TrainerEvent } from '../contract/events.ts';
+import type { RunConfig } from '../contract/run.ts';
+import { ownerAlive, thisOwner } from '../history/owner.ts';
+import { configOf, type RunRow } from '../history/runs.ts';
+import { Lane } from './lane.ts';
+import { fileInside } from './run-folders.ts';
+import type { Recorded, RunRecorder } from './run-recorder.ts';
+import { smallJob } from './small-jobs.ts';
+import { resumeWords, TrainSession } from './train-session.ts';
+import type { LaunchTrainer } from './trainer-port.ts';
+
+export type Publish = <N extends EventName>(name: N, payload: EventPayload<N>) => void;
+
+export interface RunServiceOptions {
+  recorder: RunRecorder;
+  launch: LaunchTrainer;
+  publish: Publish;
+  /** Called when the queue moves. */
+  onQueue?: () => void;
+  /** How long a stopped trainer may take to reach its next step, ms, at least. */
+  stopGraceMs?: number;
+  retryMs?: number;
+}
+
+const SUMMARY_EVERY_MS = 1000;
+const SUPERSEDED = 'A newer request took the place of this one.';
+
+export class RunService {
+  readonly recorder: RunRecorder;
+  private readonly options: RunServiceOptions;
+  private readonly lane: Lane;
+  private readonly previews = new Map<string, PreviewImage[]>();
+  private readonly summaryAt = new Map<string, number>();
+  private readonly troubles = new Map<string, string>();
+  private readonly foreign = new Set<string>();
+  private session: TrainSession | null = null;
+  private dataVersion = -1;
+
+  constructor(options: RunServiceOptions) {
+    this.options = options;
+    this.recorder = options.recorder;
+    this.lane = new Lane(() => this.nextRun(), () => options.onQueue?.());
+  }
+
+  /** What the status bar shows. */
+  queue(): { running: string | null; waiting: number } {
+    return { running: this.session?.runId ?? null, waiting: this.recorder.runs.queue().length + this.lane.waitingSmall };
+  }
+
+  /** Queues a run; it starts at once when nothing else is at work. */
+  start(name: string, config: RunConfig): RunSummary {
+    const id = this.recorder.createRun({ name, config }, 'queued');
+    this.wake();
+    return this.publishSummary(id);
+  }
+
+  /** Ends a running run at its next step, takes a queued one off the queue. */
+  stop(id: string): void {
+    const row = this.recorder.runs.get(id);
+    if (this.session?.runId === id) {
+      this.recorder.log(id, 'stop asked for');
+      return this.session.stop(this.graceMs(id));
+    }
+    if (row.state === 'queued') {
+      this.recorder.runs.set(id, { state: 'stopped', finished_at: Date.now(), owner: null });
+      this.publishSummary(id);
+      return this.options.onQueue?.();
+    }
+    if (row.state === 'running') throw this.foreignError(row);
+    throw new AppError('run', `The run "${row.name}" is not running (it is ${row.state}).`);
+  }
+
+  /** Queues an ended run again, from its newest checkpoint, optionally for more iterations. */
+  resume(id: string, iterations?: number): RunSummary {
+    const row = this.recorder.runs.get(id);
+    if (row.deleted_at !== null) throw new AppError('run', `The run "${row.name}" is in the trash.`, { hint: 'Restore it first.' });
+    if (row.state === 'running' || row.state === 'queued') throw new AppError('busy', `The run "${row.name}" is already ${row.state}.`);
+    const config = configOf(row);
+    const last = this.recorder.records.checkpoints(id).at(-1)?.step ?? 0;
+    const target = iterations ?? config.iterations;
+    if (target <= last) {
+      throw new AppError('config', `The run "${row.name}" has done ${last} iterations; going on to ${target} leaves nothing to do.`, { hint: 'Ask for more iterations.' });
+    }
+    this.recorder.runs.setConfig(id, { ...config, iterations: target });
+    this.recorder.runs.set(id, { state: 'queued', reason: null, resume: Number(last > 0), queued_at: Date.now(), finished_at: null });
+    this.wake();
+    return this.publishSummary(id);
+  }
+
+  /** Base pictures of the first prompts; a newer call takes the place of an older one, equal calls are answered at once. */
+  async preview(config: RunConfig, count: number): Promise<PreviewImage[]> {
+    const { model, prompts, negativePrompt, width, height, scheduler, steps, guidance, seed, rewards, heldOutRewards, engine } = config;
+    const key = JSON.stringify([count, model, prompts, negativePrompt, width, height, scheduler, steps, guidance, seed, rewards, heldOutRewards, engine]);
+    const known = this.previews.get(key);
+    if (known) return known;
+    this.lane.cancelPreviews(SUPERSEDED);
+    const { job, result } = smallJob(this.options.launch, { kind: 'preview', config, count, home: this.recorder.history.home });
+    this.lane.add(job);
+    const { previews } = await result;
+    this.previews.set(key, previews);
+    if (this.previews.size > 12) this.previews.delete(this.previews.keys().next().value!);
+    return previews;
+  }
+
+  /** Paints one prompt and seed with base and tuned weights of a step; what the history already has is not painted again. */
+  async render(id: string, prompt: string, seed: number, step?: number): Promise<ImageRow[]> {
+    const row = this.recorder.runs.get(id);
+    const checkpoints = this.recorder.records.checkpoints(id);
+    const checkpoint = step === undefined ? checkpoints.at(-1) : checkpoints.find((each) => each.step === step);
+    if (!checkpoint && step !== 0) {
+      const steps = checkpoints.map((each) => each.step).join(', ');
+      throw new AppError('not-found', `The run "${row.name}" has no checkpoint${step === undefined ? '' : ` at step ${step}`}.`, {
+        hint: steps ? `It has checkpoints at ${steps}.` : 'Its first one is written while it trains.',
+      });
+    }
+    const at = checkpoint?.step ?? 0;
+    const wanted = (): ImageRow[] => this.recorder.images.list(id).filter((each) => each.prompt === prompt && each.seed === seed && (each.role === 'base' || each.step === at));
+    const there = wanted();
+    if (there.some((each) => each.role === 'base') && (at === 0 || there.some((each) => each.role === 'tuned'))) return there;
+    const runDir = this.recorder.runDir(id);
+    const { job, result } = smallJob(this.options.launch, {
+      kind: 'render', config: configOf(row), runDir, home: this.recorder.history.home, prompt, seed, step: at,
+      checkpoint: checkpoint ? fileInside(runDir, checkpoint.file) : null,
+    });
+    this.lane.add(job);
+    for (const image of (await result).images) this.published(id, image, this.recorder.record(id, image));
+    this.publishSummary(id);
+    return wanted();
+  }
+
+  /** At start: runs whose process is gone become failed runs that can be resumed; the queue goes on. */
+  recover(): void {
+    this.sweep();
+    this.lane.pump();
+  }
+
+  /** Looks after runs of other processes (command line): shows their progress, notices when one was killed. */
+  watchForeign(): void {
+    const version = Number(this.recorder.history.db.pragma('data_version', { simple: true }));
+    if (version !== this.dataVersion) {
+      this.dataVersion = version;
+      for (const id of this.foreign) if (this.recorder.runs.find(id)) this.publishSummary(id);
+      this.foreign.clear();
+      for (const row of this.recorder.runs.inState('running')) {
+        if (row.owner === thisOwner()) continue;
+        if (!this.foreign.has(row.id)) this.publishSummary(row.id);
+        this.foreign.add(row.id);
+      }
+    }
+    this.sweep();
+  }
+
+  /** Stops what is at work, with a checkpoint, and leaves the queue for the next start. */
+  async close(graceMs = 20_000): Promise<void> {
+    this.lane.close('DRTune Studio is closing.');
+    const session = this.session;
+    if (!session) return;
+    session.stop(graceMs);
+    const late = setTimeout(() => session.abandon(), graceMs + 5000);
+    await session.done;
+    clearTimeout(late);
+  }
+
+  /** @throws AppError('busy') for a run that is at work or waits */
+  assertIdle(id: string): void {
+    const row = this.recorder.runs.get(id);
+    if (row.state === 'running' || row.state === 'queued') throw new AppError('busy', `The run "${row.name}" is ${row.state}.`, { hint: 'Stop it first.' });
+  }
+
+  publishSummary(id: string): RunSummary {
+    const summary = this.recorder.summary(id);
+    const trouble = this.troubles.get(id);
+    const shown = trouble ? { ...summary, reason: trouble } : summary;
+    this.summaryAt.set(id, Date.now());
+    this.options.publish('run.summary', shown);
+    return shown;
+  }
+
+  private wake(): void {
+    this.lane.cancelPreviews('A run has started; base pictures can be made again when it has ended.');
+    this.lane.pump();
+    this.options.onQueue?.();
+  }
+
+  private nextRun(): (() => Promise<void>) | null {
+    const row = this.recorder.runs.queue()[0];
+    return row ? () => this.train(row) : null;
+  }
+
+  private async train(row: RunRow): Promise<void> {
+    const resume = row.resume !== 0;
+    try {
+      this.recorder.begin(row.id, resume);
+      await this.runSession(row, resume);
+    } catch (error) {
+      this.session = null;
+      this.fail(row.id, errorLine(error));
+    }
+  }
+
+  private async runSession(row: RunRow, resume: boolean): Promise<void> {
+    const job = { kind: 'train' as const, config: configOf(row), runDir: this.recorder.runDir(row.id), home: this.recorder.history.home, resume };
+    const session = new TrainSession({
+      recorder: this.recorder,
+      retryMs: this.options.retryMs ?? 2000,
+      published: (...event) => this.published(...event),
+      trouble: (id, line) => {
+        if (line) this.troubles.set(id, line);
+        else this.troubles.delete(id);
+        this.publishSummary(id);
+      },
+    }, row.id, this.options.launch(), job);
+    this.session = session;
+    this.publishSummary(row.id);
+    await session.done;
+    this.session = null;
+    this.publishSummary(row.id);
+  }
+
+  /** Ends a run that could not even be started. */
+  private fail(id: string, message: string): void {
+    const { step, seconds } = this.recorder.runs.get(id);
+    const event = { type: 'finished' as const, reason: 'failed' as const, step, message, seconds };
+    this.published(id, event, this.recorder.record(id, event));
+  }
+
+  private published(runId: string, event: TrainerEvent, recorded: Recorded): void {
+    this.options.publish('run.event', { runId, seq: recorded.seq, event, imageId: recorded.imageId });
+    const due = Date.now() - (this.summaryAt.get(runId) ?? 0) >= SUMMARY_EVERY_MS;
+    if (due || event.type === 'started' || event.type === 'finished' || event.type === 'checkpoint') this.publishSummary(runId);
+  }
+
+  /** A step can be long: at least three times the usual one. */
+  private graceMs(id: string): number {
+    return Math.max(this.options.stopGraceMs ?? 60_000, 3 * (this.recorder.steps.medianMs(id) ?? 0));
+  }
+
+  private sweep(): void {
+    for (const row of this.recorder.runs.inState('running')) {
+      if (row.id === this.session?.runId || (row.owner !== null && ownerAlive(row.owner))) continue;
+      const message = 'The app was closed while it ran.';
+      const event = { type: 'finished' as const, reason: 'failed' as const, step: row.step, message, hint: resumeWords(this.recorder, row.id), seconds: row.seconds };
+      // How long it has been dead is not known: the clock stopped at its last step.
+      this.recorder.runs.set(row.id, { session_at: null });
+      this.published(row.id, event, this.recorder.record(row.id, event));
+    }
+  }
+
+  private foreignError(row: RunRow): AppError {
+    return new AppError('busy', `The run "${row.name}" belongs to a command line (process ${row.owner?.split(':')[0]}).`, { hint: 'Stop it there with Ctrl-C.' });
+  }
+}

@@ -1,0 +1,41 @@
+/** One way in for both transports: an unknown name or a wrong input is an error reply, and nothing else is ever thrown. */
+import { AppError, errorLine } from '../base/errors.ts';
+import { REQUESTS, type ErrorPayload, type Handlers, type Reply, type RequestName } from '../contract/api.ts';
+import { describeIssues } from '../contract/run.ts';
+
+export type Dispatch = (name: unknown, input: unknown) => Promise<Reply<unknown>>;
+
+/** @param onDefect told about errors that are nobody's fault but ours */
+export function createDispatcher(handlers: Handlers, onDefect: (name: string, error: unknown) => void = () => {}): Dispatch {
+  return async (name, input) => {
+    if (typeof name !== 'string' || !isRequestName(name)) {
+      return failure({ code: 'not-found', message: `There is no request "${String(name).slice(0, 80)}".` });
+    }
+    const parsed = REQUESTS[name].input.safeParse(input ?? {});
+    if (!parsed.success) return failure({ code: 'config', message: describeIssues(parsed.error) });
+    try {
+      const handler = handlers[name] as (input: unknown) => Promise<unknown>;
+      return { ok: true, value: await handler(parsed.data) };
+    } catch (error) {
+      if (!(error instanceof AppError)) onDefect(name, error);
+      return failure(toPayload(error));
+    }
+  };
+}
+
+export function isRequestName(name: string): name is RequestName {
+  return Object.hasOwn(REQUESTS, name);
+}
+
+/** What a page is told about an error. */
+export function toPayload(error: unknown): ErrorPayload {
+  if (error instanceof AppError) return { code: error.code, message: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) };
+  const code = (error as { code?: unknown } | null)?.code;
+  if (code === 'ENOSPC' || code === 'SQLITE_FULL') return { code: 'disk', message: 'The disk is full.', hint: 'Free some space and try again.' };
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') return { code: 'disk', message: errorLine(error), hint: 'Check that the folder can be written.' };
+  return { code: 'internal', message: errorLine(error) };
+}
+
+function failure(error: ErrorPayload): Reply<never> {
+  return { ok: false, error };
+}
