@@ -1,0 +1,18 @@
+/** One colour for each reward across the app, where the main process names none. */
+const KNOWN: Record<string, string> = {
+  symmetry: '#0f9d8a', compressibility: '#b7791f', brightness: '#c9a400', colorfulness: '#d0488f', clipscore: '#7b61d1',
+  pickscore: '#3f8f3f', 'hpsv2.1': '#c2572b', aesthetic: '#2f86c9', imagereward: '#a05195', objectness: '#6b7d1e',
+};
+const SPARE = ['#0f9d8a', '#c2572b', '#7b61d1', '#3f8f3f', '#d0488f', '#b7791f'];
+
+export function rewardColor(name: string, given?: string): string {
+  if (given) return given;
+  const known = KNOWN[name];
+  if (known) return known;
+  let sum = 0;
+  for (const letter of name) sum += letter.codePointAt(0)!;
+  return SPARE[sum % SPARE.length]!;
+}
+
+/** Colours of runs drawn in one chart. */
+export const RUN_COLORS = ['#3557d6', '#c2572b', '#0f9d8a', '#a05195', '#b7791f', '#3f8f3f', '#d0488f', '#62656a'];

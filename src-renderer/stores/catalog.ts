@@ -1,0 +1,33 @@
+/** Models, rewards and presets: lists that rarely change. */
+import { defineStore } from 'pinia';
+import { computed, shallowRef } from 'vue';
+import type { ModelInfo, Preset, RewardInfo } from '#contract/api.ts';
+import { api, words } from '../api/client.ts';
+import { rewardColor } from '../colors.ts';
+
+export const useCatalogStore = defineStore('catalog', () => {
+  const models = shallowRef<ModelInfo[]>([]);
+  const rewards = shallowRef<RewardInfo[]>([]);
+  const presets = shallowRef<Preset[]>([]);
+  const loaded = shallowRef(false);
+  const error = shallowRef<{ message: string; hint: string | undefined } | null>(null);
+  const rewardByName = computed(() => new Map(rewards.value.map((reward) => [reward.name, reward])));
+
+  async function load(): Promise<void> {
+    try {
+      [models.value, rewards.value, presets.value] = await Promise.all([
+        api.request('models.list', {}), api.request('rewards.list', {}), api.request('presets.list', {}),
+      ]);
+      loaded.value = true;
+      error.value = null;
+    } catch (cause) {
+      error.value = words(cause);
+    }
+  }
+  async function loadModels(): Promise<void> {
+    models.value = await api.request('models.list', {});
+  }
+  const color = (name: string): string => rewardColor(name, rewardByName.value.get(name)?.color);
+  const title = (name: string): string => rewardByName.value.get(name)?.title ?? name;
+  return { models, rewards, presets, loaded, error, rewardByName, load, loadModels, color, title };
+});

@@ -1,0 +1,85 @@
+/** The run being prepared on "New run". Kept in localStorage at every change: leaving the page loses nothing. */
+import { defineStore } from 'pinia';
+import { computed, ref, watch } from 'vue';
+import { runConfigSchema, type RunConfig } from '#contract/run.ts';
+import { lines, setEffort as withEffort, type Effort, effortOf } from './effort.ts';
+
+const KEY = 'drtune.draft.1';
+/** Text of the prompts is kept as typed; empty lines and all. */
+export interface Draft { name: string; from: string | null; promptText: string; heldOutText: string; config: Omit<RunConfig, 'prompts' | 'heldOutPrompts'> }
+
+const FIRST: RunConfig = runConfigSchema.parse({ prompts: ['a photo'], rewards: [{ name: 'symmetry', weight: 1 }] });
+
+export function draftOf(config: RunConfig, name = '', from: string | null = null): Draft {
+  const { prompts, heldOutPrompts, ...rest } = config;
+  const text = (list: string | readonly string[]) => (typeof list === 'string' ? '' : list.join('\n'));
+  return { name, from, promptText: text(prompts), heldOutText: text(heldOutPrompts), config: JSON.parse(JSON.stringify(rest)) as typeof rest };
+}
+
+/** The config as it would be sent; unchecked. */
+export function configOf(draft: Draft): unknown {
+  return JSON.parse(JSON.stringify({ ...draft.config, prompts: lines(draft.promptText), heldOutPrompts: lines(draft.heldOutText) }));
+}
+
+/** Messages by dotted path ("optimizer.lr"), in words. */
+export function issuesOf(draft: Draft): Record<string, string> {
+  const result = runConfigSchema.safeParse(configOf(draft));
+  const issues: Record<string, string> = {};
+  if (!result.success) {
+    for (const issue of result.error.issues) {
+      const path = issue.path.filter((part) => typeof part !== 'number').join('.') || 'config';
+      issues[path] ??= path === 'prompts' ? 'Write at least one prompt.' : path === 'rewards' ? 'Choose at least one reward.' : issue.message;
+    }
+  }
+  const { config } = draft;
+  if (config.trainedSteps > config.steps) issues['trainedSteps'] ??= `There are only ${config.steps} sampling steps to choose from.`;
+  if (config.earlyStop > config.steps - 1) issues['earlyStop'] ??= `Must stay below the ${config.steps} sampling steps.`;
+  const held = new Set(lines(draft.heldOutText));
+  const both = lines(draft.promptText).find((prompt) => held.has(prompt));
+  if (both) issues['heldOutPrompts'] ??= `"${both}" is trained as well: held-out prompts must be unseen.`;
+  return issues;
+}
+
+export const useDraftStore = defineStore('draft', () => {
+  const draft = ref<Draft>(read() ?? draftOf({ ...FIRST, prompts: [] }));
+  const untouched = ref(read() === null);
+  const issues = computed(() => issuesOf(draft.value));
+  const config = computed<RunConfig | null>(() => {
+    const result = runConfigSchema.safeParse(configOf(draft.value));
+    return result.success ? result.data : null;
+  });
+  const prompts = computed(() => lines(draft.value.promptText));
+  const heldOut = computed(() => lines(draft.value.heldOutText));
+  const effort = computed<Effort | null>(() => effortOf(draft.value.config));
+
+  watch(draft, (value) => {
+    untouched.value = false;
+    localStorage.setItem(KEY, JSON.stringify(value));
+  }, { deep: true, flush: 'sync' });
+
+  function take(value: RunConfig, name = '', from: string | null = null): void {
+    draft.value = draftOf(value, name, from);
+  }
+  function setEffort(level: Effort): void {
+    draft.value.config = withEffort(draft.value.config, level);
+  }
+  function forget(): void {
+    localStorage.removeItem(KEY);
+    untouched.value = true;
+  }
+  return { draft, untouched, issues, config, prompts, heldOut, effort, take, setEffort, forget };
+});
+
+function read(): Draft | null {
+  try {
+    const text = localStorage.getItem(KEY);
+    if (text === null) return null;
+    const draft = JSON.parse(text) as Draft;
+    // Settings a newer version added get their defaults; what no longer fits is given up.
+    const { name, from, promptText, heldOutText } = draft;
+    const { prompts: _, heldOutPrompts: __, ...config } = runConfigSchema.parse({ ...draft.config, prompts: ['x'] });
+    return { name, from, promptText, heldOutText, config };
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,25 @@
+/** Machine, engines, settings: what the status bar and the settings page show. */
+import { defineStore } from 'pinia';
+import { computed, shallowRef } from 'vue';
+import type { Settings, SystemInfo } from '#contract/api.ts';
+import { api } from '../api/client.ts';
+
+export const useSystemStore = defineStore('system', () => {
+  const info = shallowRef<SystemInfo | null>(null);
+  const settings = shallowRef<Settings>({ theme: 'system', engine: 'auto', notifications: true });
+  const engine = computed(() => info.value?.engines.find((one) => one.active) ?? null);
+
+  async function load(): Promise<void> {
+    const [system, set] = await Promise.all([api.request('system.get', {}), api.request('settings.get', {})]);
+    info.value = system;
+    settings.value = set;
+  }
+  async function change(part: Partial<Settings>): Promise<void> {
+    settings.value = await api.request('settings.set', part);
+    info.value = await api.request('system.get', {});
+  }
+  function apply(system: SystemInfo): void {
+    info.value = system;
+  }
+  return { info, settings, engine, load, change, apply };
+});
