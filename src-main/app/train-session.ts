@@ -78,7 +78,11 @@ export class TrainSession {
       } catch (error) {
         if (isDiskFull(error)) return this.waitForDisk();
         this.note(`a message of the trainer could not be recorded: ${errorLine(error)}`);
-        if (item.type === 'exit') this.close();
+        if (item.type === 'exit') {
+          // Whatever else is wrong, no run stays "running" without a process.
+          this.deps.recorder.runs.set(this.runId, { state: 'failed', reason: `Its end could not be recorded: ${errorLine(error)}`, owner: null, finished_at: Date.now() });
+          this.close();
+        }
       }
       this.inbox.shift();
     }

@@ -51,7 +51,7 @@ export class Records {
   putLog(runId: string, at: number, line: string): void {
     const { lastInsertRowid } = this.db.prepare('INSERT INTO log (run_id, at, line) VALUES (?, ?, ?)').run(runId, at, line.slice(0, 4000));
     if (Number(lastInsertRowid) % 200 === 0) {
-      this.db.prepare('DELETE FROM log WHERE run_id = ?1 AND id <= (SELECT id FROM log WHERE run_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)').run(runId, LOG_LINES);
+      this.db.prepare('DELETE FROM log WHERE run_id = @runId AND id <= (SELECT id FROM log WHERE run_id = @runId ORDER BY id DESC LIMIT 1 OFFSET @kept)').run({ runId, kept: LOG_LINES });
     }
   }
 

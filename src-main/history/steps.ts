@@ -58,8 +58,8 @@ export class Steps {
   /** Mean reward of `count` equal stretches of the run, for a sparkline. */
   sparkline(runId: string, lastStep: number, count = 24): number[] {
     const bucket = Math.max(1, lastStep / count);
-    return this.db.prepare<[number, string], number>('SELECT avg(reward) FROM steps WHERE run_id = ?2 GROUP BY CAST((step - 1) / ?1 AS INTEGER) ORDER BY step')
-      .pluck().all(bucket, runId).map((value) => Number(value.toPrecision(6)));
+    return this.db.prepare<[{ runId: string; bucket: number }], number>('SELECT avg(reward) FROM steps WHERE run_id = @runId GROUP BY CAST((step - 1) / @bucket AS INTEGER) ORDER BY step')
+      .pluck().all({ runId, bucket }).map((value) => Number(value.toPrecision(6)));
   }
 
   /** Median of the last measured step times, null where there is none. */
