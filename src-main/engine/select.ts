@@ -4,6 +4,7 @@ import type { Engine, EngineName } from './engine.ts';
 import { findLibraries } from './engine-folder.ts';
 import { openTensorFlow } from './engines/tensorflow/index.ts';
 import { openWasm } from './engines/wasm.ts';
+import { registerComparisonGradients } from './kernels/comparison-gradients.ts';
 import { probeTensorFlow } from './probe.ts';
 import { requirePackage } from './tf.ts';
 
@@ -35,6 +36,7 @@ export async function openEngine(options: { prefer?: 'auto' | EngineName; home: 
       hint: 'Start again with the other engine.',
     });
   }
+  registerComparisonGradients();
   const engine = await open(prefer, options.home, options.onNotice);
   opened = { engine, prefer };
   return engine;

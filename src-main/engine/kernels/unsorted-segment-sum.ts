@@ -10,7 +10,7 @@ import { tf, type Tensor, type Tensor1D } from '../tf.ts';
 export function unsortedSegmentSum(x: Tensor, segmentIds: Tensor1D, segments: number): Tensor {
   return tf.tidy(() => {
     const rows = tf.reshape(x, [x.shape[0]!, -1]);
-    const chosen = tf.oneHot(segmentIds, segments, 1, 0, 'float32'); // [N, segments]
+    const chosen = tf.cast(tf.oneHot(segmentIds, segments), 'float32'); // [N, segments]; wasm makes int32 only
     return tf.reshape(tf.matMul(chosen, rows, true, false), [segments, ...x.shape.slice(1)]);
   });
 }
