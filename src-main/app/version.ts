@@ -17,6 +17,3 @@ export function appVersion(): string {
     return '0.0.0';
   }
 }
-
-/** True where the app runs from its sources (Node strips the types) and not from out/. */
-export const fromSources = import.meta.filename.endsWith('.ts');

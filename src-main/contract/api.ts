@@ -200,7 +200,7 @@ export type Reply<T> = { ok: true; value: T } | { ok: false; error: ErrorPayload
 export interface Transport {
   request(name: string, input: unknown): Promise<Reply<unknown>>;
   on(listener: (name: string, payload: unknown) => void): () => void;
-  /** Address of a picture: `run-image://ID` in Electron, `/image/ID?token=...` when served. */
+  /** Address of a picture, of the same origin as the page: `app://studio/image/ID` in Electron, `/image/ID?token=...` when served. */
   imageUrl(imageId: number): string;
   /** Address of a file under resources/ that is meant to be shown (models' sample pictures). */
   resourceUrl(path: string): string;

@@ -1,0 +1,55 @@
+/** Trainer and helper as Electron utility processes, behind the same ports as Node's child processes. */
+import { utilityProcess, type UtilityProcess } from 'electron';
+import type { LaunchHelper } from '../app/helper.ts';
+import type { FromHelper } from '../app/helper-process.ts';
+import { logLines, type LaunchTrainer } from '../app/trainer-port.ts';
+import type { FromTrainer } from '../worker/protocol.ts';
+
+/** Messages wait until the process is up. */
+function sender(child: UtilityProcess): (message: unknown) => void {
+  const waiting: unknown[] = [];
+  let up = false;
+  child.once('spawn', () => {
+    up = true;
+    for (const message of waiting.splice(0)) child.postMessage(message);
+  });
+  return (message) => {
+    if (up) child.postMessage(message);
+    else waiting.push(message);
+  };
+}
+
+function kill(child: UtilityProcess): void {
+  if (child.pid === undefined) child.kill();
+  else process.kill(child.pid, 'SIGKILL');
+}
+
+export function utilityTrainer(entry: string): LaunchTrainer {
+  return () => {
+    const child = utilityProcess.fork(entry, [], { serviceName: 'DRTune trainer', stdio: ['ignore', 'pipe', 'pipe'] });
+    const listeners: ((message: FromTrainer) => void)[] = [];
+    const tell = (message: FromTrainer): void => listeners.forEach((listener) => listener(message));
+    child.on('message', tell);
+    child.on('error', (type, location) => tell({ type: 'log', line: `Error: ${type} at ${location}` }));
+    logLines(child.stdout, tell);
+    logLines(child.stderr, tell);
+    return {
+      send: sender(child),
+      onMessage: (listener) => void listeners.push(listener),
+      onExit: (listener) => void child.on('exit', (code) => listener({ code, signal: null })),
+      kill: () => kill(child),
+    };
+  };
+}
+
+export function utilityHelper(entry: string): LaunchHelper {
+  return () => {
+    const child = utilityProcess.fork(entry, [], { serviceName: 'DRTune helper', stdio: 'ignore' });
+    return {
+      send: sender(child),
+      onMessage: (listener) => void child.on('message', (message: FromHelper) => listener(message)),
+      onExit: (listener) => void child.on('exit', (code) => listener(`exit ${code}`)),
+      kill: () => kill(child),
+    };
+  };
+}

@@ -1,0 +1,27 @@
+/** The contract over Electron's IPC: one channel each way, only for our own page. */
+import { ipcMain, type BrowserWindow, type WebFrameMain } from 'electron';
+import type { App } from '../app/open-app.ts';
+import type { Reply } from '../contract/api.ts';
+import { APP_ORIGIN } from './app-protocol.ts';
+import { createDispatcher } from './dispatcher.ts';
+
+/** Connects a window; returns how to disconnect. */
+export function registerIpc(app: App, window: BrowserWindow, onDefect: (name: string, error: unknown) => void): () => void {
+  const dispatch = createDispatcher(app.handlers, onDefect);
+  ipcMain.handle('drtune:request', async (event, name: unknown, input: unknown): Promise<Reply<unknown>> => {
+    if (!isOwnFrame(event.senderFrame, window)) return { ok: false, error: { code: 'denied', message: 'Only the app\'s own page may ask.' } };
+    return dispatch(name, input);
+  });
+  const unlisten = app.on((name, payload) => {
+    if (!window.isDestroyed()) window.webContents.send('drtune:event', name, payload);
+  });
+  return () => {
+    unlisten();
+    ipcMain.removeHandler('drtune:request');
+  };
+}
+
+/** The window's top frame, showing app://studio. */
+function isOwnFrame(frame: WebFrameMain | null, window: BrowserWindow): boolean {
+  return frame !== null && !window.isDestroyed() && frame === window.webContents.mainFrame && frame.origin === APP_ORIGIN;
+}

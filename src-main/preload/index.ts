@@ -1,0 +1,25 @@
+/** The bridge into the sandboxed page: requests and events of the contract by name, nothing else. */
+import { contextBridge, ipcRenderer } from 'electron';
+import { EVENTS, REQUESTS, type Reply, type Transport } from '../contract/api.ts';
+
+const requests = new Set(Object.keys(REQUESTS));
+const events = new Set(Object.keys(EVENTS));
+
+const transport: Transport = {
+  kind: 'electron',
+  request: async (name, input) => {
+    if (!requests.has(name)) return { ok: false, error: { code: 'not-found', message: `There is no request "${name}".` } };
+    return (await ipcRenderer.invoke('drtune:request', name, input)) as Reply<unknown>;
+  },
+  on: (listener) => {
+    const pass = (_: unknown, name: string, payload: unknown): void => {
+      if (events.has(name)) listener(name, payload);
+    };
+    ipcRenderer.on('drtune:event', pass);
+    return () => void ipcRenderer.off('drtune:event', pass);
+  },
+  imageUrl: (imageId) => `app://studio/image/${imageId}`,
+  resourceUrl: (path) => `app://studio/resource/${path.split('/').map(encodeURIComponent).join('/')}`,
+};
+
+contextBridge.exposeInMainWorld('drtune', transport);
