@@ -1,7 +1,7 @@
 /** The main process's side of helper-process.ts. */
 import { fork } from 'node:child_process';
 import { AppError } from '../base/errors.ts';
-import type { FromHelper, HelperRequest } from './helper-process.ts';
+import type { FromHelper, HelperRequest } from './helper-jobs.ts';
 
 export interface HelperPort {
   send(message: HelperRequest): void;

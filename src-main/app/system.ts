@@ -6,7 +6,7 @@ import { AppError, errorLine } from '../base/errors.ts';
 import type { RewardInfo, Settings, SystemInfo } from '../contract/api.ts';
 import { SCHEMA_VERSION } from '../history/migrations/index.ts';
 import { askHelper, type LaunchHelper } from './helper.ts';
-import type { FromHelper } from './helper-process.ts';
+import type { FromHelper } from './helper-jobs.ts';
 import { folderBytes } from './run-folders.ts';
 import { appVersion } from './version.ts';
 

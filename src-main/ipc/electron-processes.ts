@@ -1,7 +1,7 @@
 /** Trainer and helper as Electron utility processes, behind the same ports as Node's child processes. */
 import { utilityProcess, type UtilityProcess } from 'electron';
 import type { LaunchHelper } from '../app/helper.ts';
-import type { FromHelper } from '../app/helper-process.ts';
+import type { FromHelper } from '../app/helper-jobs.ts';
 import { logLines, type LaunchTrainer } from '../app/trainer-port.ts';
 import type { FromTrainer } from '../worker/protocol.ts';
 

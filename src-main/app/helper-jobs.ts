@@ -1,0 +1,31 @@
+/** What the helper process does; see helper-process.ts. */
+import { AppError, errorLine } from '../base/errors.ts';
+import { drtuneHome } from '../base/paths.ts';
+import type { RewardInfo, SystemInfo } from '../contract/api.ts';
+import { probeEngines, type EngineReport } from '../engine/select.ts';
+import { installPack, packStatus, type PackProgress } from '../hub/engine-pack.ts';
+import { rewardInfos } from '../rewards/index.ts';
+
+export type HelperRequest = { kind: 'facts'; home: string } | { kind: 'install'; home: string };
+
+export type FromHelper =
+  | { type: 'facts'; engines: EngineReport[]; rewards: RewardInfo[]; pack: Pick<SystemInfo['pack'], 'installed' | 'offered' | 'bytes'> }
+  | { type: 'progress'; progress: PackProgress }
+  | { type: 'installed' }
+  | { type: 'error'; message: string; hint?: string | undefined };
+
+/** Answers one request; an error is an answer too. */
+export async function answer(request: HelperRequest, send: (message: FromHelper) => Promise<void>): Promise<void> {
+  const home = request.home || drtuneHome();
+  try {
+    if (request.kind === 'facts') {
+      const [engines, pack] = await Promise.all([probeEngines(home), packStatus(home)]);
+      await send({ type: 'facts', engines, rewards: rewardInfos(), pack: { installed: pack.installed, offered: pack.supported, bytes: pack.bytesToDownload } });
+    } else {
+      await installPack({ home, onProgress: (progress) => void send({ type: 'progress', progress }) });
+      await send({ type: 'installed' });
+    }
+  } catch (error) {
+    await send({ type: 'error', message: error instanceof Error ? error.message : errorLine(error), hint: error instanceof AppError ? error.hint : undefined });
+  }
+}
