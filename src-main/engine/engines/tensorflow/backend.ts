@@ -1,7 +1,7 @@
 /** tfjs-node's JavaScript kernels, registered on our binding instead of the package's compiled one. */
 import { assert } from '../../../base/errors.ts';
 import { requirePackage, tf, type DataType, type Tensor } from '../../tf.ts';
-import { registerConvolutionGradients } from './convolution-kernels.ts';
+import { replaceKernels } from './replaced-kernels.ts';
 import type { TensorFlowBinding, TensorMetadata, Values } from './binding.ts';
 import type { Attribute } from './attributes.ts';
 
@@ -9,6 +9,7 @@ import type { Attribute } from './attributes.ts';
 export interface NodeBackend {
   binding: TensorFlowBinding;
   tensorMap: { get(dataId: object): { values: Values | null } };
+  typeAttributeFromTensor(tensor: Tensor): number;
   getInputTensorIds(tensors: readonly Tensor[]): number[];
   createOutputTensor(metadata: TensorMetadata): Tensor;
   executeSingleOutput(name: string, attributes: readonly Attribute[], inputs: readonly Tensor[]): Tensor;
@@ -27,7 +28,7 @@ export async function registerBackend(binding: TensorFlowBinding): Promise<NodeB
   };
   requirePackage('@tensorflow/tfjs-node-gpu/dist/register_all_kernels.js');
   const backend = new NodeJSKernelBackend(binding, 'drtune-studio');
-  registerConvolutionGradients(backend);
+  replaceKernels(backend);
   guardTraces(backend);
   tf.registerBackend('tensorflow', () => backend as never, 3);
   const ready = await tf.setBackend('tensorflow');
