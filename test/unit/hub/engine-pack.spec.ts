@@ -1,0 +1,197 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { packFolder } from '../../../src-main/engine/engine-folder.ts';
+import { installPack, packStatus, type InstallOptions, type PackProgress } from '../../../src-main/hub/engine-pack.ts';
+import { FakeRegistry, libraries, pack, wheel, type Behaviour } from './fake-registry.ts';
+
+let home: string;
+let registry: FakeRegistry;
+let notices: string[];
+const part = (): string => join(home, 'engines', 'downloads', `${pack.file}.part`);
+
+beforeEach(async () => {
+  home = mkdtempSync(join(tmpdir(), 'drtune-hub-'));
+  registry = new FakeRegistry();
+  notices = [];
+  process.env['DRTUNE_PACKAGE_INDEX'] = await registry.open();
+});
+afterEach(async () => {
+  delete process.env['DRTUNE_PACKAGE_INDEX'];
+  await registry.close();
+  rmSync(home, { recursive: true, force: true });
+});
+
+const works = async () => ({ usable: true, version: '2.21.0', device: 'test', why: '' });
+function install(options: Partial<InstallOptions> = {}) {
+  return installPack({ home, pack, probe: works, stallMs: 200, backoffMs: 5, onNotice: (line) => notices.push(line), ...options });
+}
+function expectInstalled(): void {
+  const dir = packFolder(home);
+  for (const [name, data] of Object.entries(libraries)) expect(readFileSync(join(dir, name)).equals(data), name).toBe(true);
+  expect(JSON.parse(readFileSync(join(dir, 'pack.json'), 'utf8'))).toMatchObject({ version: '2.21.0', sha256: pack.sha256 });
+  expect(readdirSync(join(home, 'engines')).sort()).toEqual(['downloads', dir.split('/').at(-1)].sort());
+  expect(readdirSync(join(home, 'engines', 'downloads'))).toEqual([]);
+}
+
+describe('installPack', () => {
+  it('downloads, verifies, unpacks and tries the pack, telling its progress', async () => {
+    const phases = new Map<string, PackProgress>();
+    expect(await packStatus(home, pack)).toMatchObject({ supported: true, installed: false, bytesToDownload: pack.size, bytesDownloaded: 0 });
+    expect(await install({ onProgress: (p) => phases.set(p.phase, p) })).toEqual({ dir: packFolder(home), installed: true });
+    expectInstalled();
+    expect([...phases.keys()]).toEqual(['download', 'verify', 'unpack', 'probe']);
+    for (const { bytes, total } of phases.values()) expect(bytes).toBe(total);
+    expect(await packStatus(home, pack)).toMatchObject({ installed: true });
+    expect(await install()).toMatchObject({ installed: false });
+    expect(registry.requests.length).toBe(1);
+  });
+
+  it('reads a mirror that answers in HTML', async () => {
+    registry.html = true;
+    await install();
+    expectInstalled();
+  });
+
+  it.each<{ what: string; behaviours: Behaviour[]; ranges: (number | undefined)[] }>([
+    { what: 'a dropped connection', behaviours: [{ do: 'drop', after: 100_000 }], ranges: [undefined, 100_000] },
+    { what: 'three drops', behaviours: [{ do: 'drop', after: 50_000 }, { do: 'drop', after: 60_000 }, { do: 'drop', after: 70_000 }], ranges: [undefined, 50_000, 110_000, 180_000] },
+    { what: 'a stall', behaviours: [{ do: 'stall', after: 90_000 }], ranges: [undefined, 90_000] },
+    { what: 'a server that is busy', behaviours: [{ do: 'status', status: 503 }], ranges: [undefined, undefined] },
+    { what: 'a server that ignores ranges', behaviours: [{ do: 'drop', after: 80_000 }, { do: 'ignore range' }], ranges: [undefined, 80_000] },
+    { what: 'a range that is not the one asked for', behaviours: [{ do: 'drop', after: 80_000 }, { do: 'wrong range' }], ranges: [undefined, 80_000, 80_000] },
+    { what: 'a file that was replaced meanwhile', behaviours: [{ do: 'drop', after: 80_000 }, { do: 'new version' }], ranges: [undefined, 80_000] },
+    { what: 'more bytes than the file has', behaviours: [{ do: 'too many bytes' }], ranges: [undefined] },
+  ])('gets over $what', async ({ behaviours, ranges }) => {
+    registry.behaviours = [...behaviours];
+    await install();
+    expectInstalled();
+    const asked = registry.requests.map(({ range }) => range).slice(0, ranges.length);
+    expect(asked).toEqual(ranges.map((start) => (start === undefined ? undefined : `bytes=${start}-`)));
+  });
+
+  it('tells of a stall', async () => {
+    registry.behaviours = [{ do: 'stall', after: 90_000 }];
+    await install();
+    expect(notices).toEqual([expect.stringContaining('No data for 0.2 s')]);
+  });
+
+  it('gives up after six attempts that brought nothing', async () => {
+    registry.behaviours = Array.from({ length: 20 }, () => ({ do: 'status', status: 500 }) as const);
+    await expect(install({ backoffMs: 1 })).rejects.toMatchObject({ code: 'network', message: expect.stringContaining('answered 500') });
+    expect(registry.requests.length).toBe(6);
+  });
+
+  it('does not insist on what is refused', async () => {
+    registry.behaviours = [{ do: 'status', status: 403 }];
+    await expect(install()).rejects.toMatchObject({ code: 'network', message: expect.stringContaining('403') });
+    expect(registry.requests.length).toBe(1);
+  });
+
+  it('deletes a damaged download, says so once, and succeeds the next time', async () => {
+    registry.behaviours = [{ do: 'wrong bytes' }];
+    await expect(install()).rejects.toMatchObject({ code: 'network', message: expect.stringMatching(/damaged: sha256 .* expected/) });
+    expect(existsSync(part())).toBe(false);
+    expect(existsSync(packFolder(home))).toBe(false);
+    await install();
+    expectInstalled();
+  });
+
+  it('says which file a mirror lacks', async () => {
+    await expect(install({ pack: { ...pack, file: 'absent.whl' } })).rejects.toMatchObject({ message: expect.stringContaining('has no absent.whl'), hint: expect.stringContaining('DRTUNE_PACKAGE_INDEX') });
+  });
+
+  it('says what to do without a network', async () => {
+    process.env['DRTUNE_PACKAGE_INDEX'] = 'http://127.0.0.1:9/simple';
+    await expect(install({ backoffMs: 1 })).rejects.toMatchObject({ code: 'network', message: expect.stringContaining('Cannot reach 127.0.0.1:9'), hint: expect.stringContaining('HTTPS_PROXY') });
+  });
+
+  it('keeps the pack that was there when the new one does not work', async () => {
+    await install();
+    const broken = async () => ({ usable: false, version: '', device: '', why: 'it crashed when tried (SIGILL)' });
+    await expect(install({ force: true, probe: broken })).rejects.toMatchObject({ code: 'engine', message: expect.stringContaining('SIGILL') });
+    expect(await packStatus(home, pack)).toMatchObject({ installed: true });
+    await install({ force: true });
+    expectInstalled();
+  });
+
+  it('gives back the old pack if it was killed while swapping folders', async () => {
+    await install();
+    const dir = packFolder(home);
+    const { renameSync } = await import('node:fs');
+    renameSync(dir, `${dir}.old`);
+    registry.behaviours = [{ do: 'status', status: 403 }];
+    await expect(install()).rejects.toMatchObject({ code: 'network' });
+    expectInstalled();
+  });
+
+  it('does not take a folder without pack.json for a pack', async () => {
+    await install();
+    rmSync(join(packFolder(home), 'pack.json'));
+    expect((await install()).installed).toBe(true);
+    expectInstalled();
+  });
+
+  it('refuses a disk that is too small before it downloads', async () => {
+    const huge = { ...pack, entries: [{ path: 'tensorflow/x', size: 2 ** 52 }] };
+    await expect(install({ pack: huge })).rejects.toMatchObject({ code: 'disk', message: expect.stringContaining('MB are free') });
+    expect(registry.requests.length).toBe(0);
+  });
+
+  it('stops when told, and goes on where it stopped', async () => {
+    registry.behaviours = [{ do: 'stall', after: 120_000 }];
+    const stop = new AbortController();
+    setTimeout(() => stop.abort(), 100);
+    await expect(install({ signal: stop.signal, stallMs: 10_000 })).rejects.toMatchObject({ message: expect.stringContaining('stopped') });
+    expect(await packStatus(home, pack)).toMatchObject({ bytesDownloaded: 120_000 });
+    await install();
+    expect(registry.requests.at(-1)?.range).toBe('bytes=120000-');
+    expectInstalled();
+  });
+
+  it('takes over the lock of a process that is gone, and waits for one that lives', async () => {
+    const lock = join(home, 'engines', '.install.lock');
+    mkdirSync(join(home, 'engines'), { recursive: true });
+    const child = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 600)']);
+    writeFileSync(lock, String(child.pid));
+    await install();
+    expectInstalled();
+    expect(notices).toEqual([`Waiting for another installation (process ${child.pid}).`]);
+  });
+
+  it('installs once when two processes start together', async () => {
+    const results = await Promise.all([install(), install()]);
+    expect(results.map(({ installed }) => installed).sort()).toEqual([false, true]);
+    expect(registry.requests.length).toBe(1);
+    expectInstalled();
+  });
+
+  it('goes on after a SIGKILL in the middle of the download', async () => {
+    registry.behaviours = [{ do: 'stall', after: 200_000 }];
+    const source = (path: string): string => JSON.stringify(fileURLToPath(new URL(path, import.meta.url)));
+    const program = `
+      const { installPack } = await import(${source('../../../src-main/hub/engine-pack.ts')});
+      const { pack } = await import(${source('./fake-registry.ts')});
+      await installPack({ home: ${JSON.stringify(home)}, pack });`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program], { env: process.env, stdio: 'inherit' });
+    for (let waited = 0; waited < 200 && (await packStatus(home, pack)).bytesDownloaded < 200_000; waited++) await new Promise((done) => setTimeout(done, 50));
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    expect(existsSync(join(home, 'engines', '.install.lock'))).toBe(true);
+    await install();
+    expect(registry.requests.at(-1)?.range).toBe('bytes=200000-');
+    expectInstalled();
+  });
+
+  it('verifies at once when everything is already there', async () => {
+    mkdirSync(join(home, 'engines', 'downloads'), { recursive: true });
+    writeFileSync(part(), wheel);
+    await install();
+    expect(registry.requests.length).toBe(0);
+    expectInstalled();
+  });
+});
