@@ -1,5 +1,7 @@
 /** LoRA with PEFT semantics: y = W x + (alpha / rank) B A x. Source: Hu et al., arXiv 2106.09685; peft's LoraLayer. */
-import type { Tensor2D } from '../engine/tf.ts';
+import { linear } from '../engine/ops.ts';
+import { tf, type Tensor, type Tensor2D } from '../engine/tf.ts';
+import type { Weights } from './parameters.ts';
 
 /** One module's pair, in torch's orientation. */
 export interface LoraPair {
@@ -21,4 +23,38 @@ export interface LoraTarget {
   readonly path: string;
   readonly inFeatures: number;
   readonly outFeatures: number;
+}
+
+/** The pairs of one block by module name within it; part of a trace's arguments. */
+export interface BlockAdapter {
+  readonly [module: string]: LoraTree | undefined;
+}
+
+/** {@link LoraPair} as a tree of tensors. */
+export interface LoraTree {
+  readonly [matrix: string]: Tensor;
+}
+
+/** The pairs of `adapter` for the modules below `path`, by their names within it; {} without an adapter. */
+export function blockAdapter(adapter: Adapter | null, path: string, modules: readonly string[]): BlockAdapter {
+  const block: Record<string, LoraTree> = {};
+  if (!adapter) return block;
+  for (const module of modules) {
+    const pair = adapter.modules[`${path}.${module}`];
+    if (pair) block[module] = { a: pair.a, b: pair.b };
+  }
+  return block;
+}
+
+/**
+ * y = W x + bias + scale B A x, the last term where the adapter has a pair for the module.
+ * @param x [..., in]
+ * @param name the module within its block: `${name}.weight` [out, in] and, if there, `${name}.bias` [out]
+ * @returns [..., out]
+ */
+export function loraLinear(weights: Weights, adapter: BlockAdapter, scale: number, name: string, x: Tensor): Tensor {
+  const y = linear(x, weights[`${name}.weight`]!, weights[`${name}.bias`]);
+  const pair = adapter[name];
+  if (!pair) return y;
+  return tf.add(y, tf.mul(linear(linear(x, pair['a']!), pair['b']!), scale));
 }

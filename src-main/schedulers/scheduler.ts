@@ -7,13 +7,16 @@ export interface LinearStep {
   readonly output: number;
 }
 
+/** What the network's output stands for. */
+export type PredictionType = 'epsilon' | 'v_prediction' | 'sample';
+
 /** A sampler set to T steps. Step i runs from 0 (pure noise) to T-1 (the last); "counted from the end" it is T - i. */
 export interface Scheduler {
   readonly name: string;
   readonly timesteps: readonly number[];
   /** Latents start as unit noise times this. */
   readonly initNoiseSigma: number;
-  readonly predictionType: 'epsilon' | 'v_prediction';
+  readonly predictionType: PredictionType;
   /** The network sees x times this at step i. */
   inputScale(i: number): number;
   /** x [B,h,w,C], model output [B,h,w,C] -> latents after step i [B,h,w,C]. Differentiable by the tape. */

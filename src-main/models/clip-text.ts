@@ -1,0 +1,99 @@
+/** CLIP's text model, with or without projection. Source: transformers 5 models/clip/modeling_clip.py CLIPTextModel. */
+import { join } from 'node:path';
+import { layerNorm, linear } from '../engine/ops.ts';
+import { scope } from '../engine/scope.ts';
+import { tf, type Tensor, type Tensor2D, type Tensor3D } from '../engine/tf.ts';
+import type { Engine } from '../engine/engine.ts';
+import { transformersActivations } from '../nn/activations.ts';
+import { clipEncoderLayer, clipEncoderParameters, type ClipEncoderConfig } from '../nn/clip-encoder.ts';
+import { ParameterList, type Weights } from '../nn/parameters.ts';
+import { disposeWeights, loadWeights } from '../weights/load.ts';
+import { ConfigReader } from './config.ts';
+
+export interface ClipTextConfig extends ClipEncoderConfig {
+  readonly vocabulary: number;
+  /** Longest sequence. */
+  readonly positions: number;
+  /** 2 marks configs from before transformers 4.31, where the end is the highest id. */
+  readonly eosId: number;
+  /** Width of the projection, null without one. */
+  readonly projection: number | null;
+}
+
+export interface ClipText {
+  readonly config: ClipTextConfig;
+  readonly parameters: number;
+  readonly bytes: number;
+  /** The input of the last layer [B, N, D], SDXL's prompt embedding, and (with projection) the projected pooled text [B, P]. */
+  encode(ids: readonly (readonly number[])[]): { penultimate: Tensor3D; pooled: Tensor2D | null };
+  dispose(): void;
+}
+
+/** @param projected whether the model ends in a projection, as its class tells */
+export function clipTextConfig(reader: ConfigReader, projected: boolean): ClipTextConfig {
+  const eos = reader.values['eos_token_id'];
+  const config = {
+    width: reader.size('hidden_size', 512), hidden: reader.size('intermediate_size', 2048), layers: reader.size('num_hidden_layers', 12),
+    heads: reader.size('num_attention_heads', 8), eps: reader.number('layer_norm_eps', 1e-5),
+    activation: reader.oneOf('hidden_act', Object.keys(transformersActivations), 'quick_gelu'),
+    vocabulary: reader.size('vocab_size', 49408), positions: reader.size('max_position_embeddings', 77),
+    eosId: reader.number('eos_token_id', Array.isArray(eos) ? undefined : 49407),
+    projection: projected ? reader.size('projection_dim', 512) : null,
+  };
+  if (config.width % config.heads !== 0) throw reader.refuse('num_attention_heads', `a divisor of hidden_size ${config.width}`);
+  return config;
+}
+
+export function clipTextParameters(config: ClipTextConfig, list: ParameterList = new ParameterList(), prefix = 'text_model'): ParameterList {
+  list.add(`${prefix}.embeddings.token_embedding.weight`, [config.vocabulary, config.width]);
+  list.add(`${prefix}.embeddings.position_embedding.weight`, [config.positions, config.width]);
+  clipEncoderParameters(list, `${prefix}.encoder`, config);
+  list.norm(`${prefix}.final_layer_norm`, config.width);
+  if (config.projection !== null) list.linear('text_projection', config.width, config.projection, false);
+  return list;
+}
+
+/** @throws AppError('weights') */
+export function loadClipText(engine: Engine, folder: string, options: { projected: boolean; what: string }): ClipText {
+  const config = clipTextConfig(new ConfigReader(join(folder, 'config.json')), options.projected);
+  const { weights, parameters, bytes } = loadWeights(folder, clipTextParameters(config).shapes, {
+    what: options.what, stem: 'model', rename: (key, keys) => renameText(key, keys, options.projected),
+  });
+  return { config, parameters, bytes, encode: (ids) => encodeText(engine, config, weights, ids), dispose: () => disposeWeights(weights) };
+}
+
+/** Old files hold the positions 0, 1, 2, ... as well; some lack the prefix; a projection is ignored where the class has none. */
+function renameText(key: string, keys: ReadonlySet<string>, projected: boolean): string | null {
+  if (/embeddings\.position_ids$/.test(key)) return null;
+  if (key === 'text_projection.weight') return projected ? key : null;
+  const prefixed = keys.has('text_model.embeddings.token_embedding.weight');
+  return prefixed || key.startsWith('text_model.') ? key : `text_model.${key}`;
+}
+
+/**
+ * Token ids through the text model.
+ * @param ids B lists of N ids, of equal length
+ */
+export function encodeText(engine: Engine, config: ClipTextConfig, weights: Weights, ids: readonly (readonly number[])[]): { penultimate: Tensor3D; pooled: Tensor2D | null } {
+  return scope(() => {
+    const B = ids.length;
+    const N = ids[0]!.length;
+    const tokens = tf.tensor1d(Int32Array.from(ids.flat()), 'int32');
+    let x: Tensor = tf.reshape(tf.gather(weights['text_model.embeddings.token_embedding.weight']!, tokens), [B, N, config.width]);
+    x = tf.add(x, tf.slice(weights['text_model.embeddings.position_embedding.weight']!, [0, 0], [N, config.width]));
+    for (let i = 0; i < config.layers - 1; i++) x = clipEncoderLayer(engine, config, weights, 'text_model.encoder', i, x, true);
+    const penultimate = x as Tensor3D;
+    if (config.projection === null) return { penultimate, pooled: null };
+    x = clipEncoderLayer(engine, config, weights, 'text_model.encoder', config.layers - 1, x, true);
+    const rows = Int32Array.from(ids, (row, i) => i * N + endPosition(row, config.eosId));
+    const ends = tf.gather(tf.reshape(x, [B * N, config.width]), tf.tensor1d(rows, 'int32')); // [B, D]
+    const normal = layerNorm(ends, weights['text_model.final_layer_norm.weight']!, weights['text_model.final_layer_norm.bias']!, config.eps);
+    return { penultimate, pooled: linear(normal, weights['text_projection.weight']!) as Tensor2D };
+  });
+}
+
+/** Where the prompt ends: the first end token, or by the old rule (eos_token_id 2) the first of the highest ids. */
+export function endPosition(ids: readonly number[], eosId: number): number {
+  const wanted = eosId === 2 ? ids.reduce((most, id) => Math.max(most, id), -1) : eosId;
+  return Math.max(0, ids.indexOf(wanted));
+}

@@ -1,0 +1,149 @@
+/** SDXL's denoising network. Source: diffusers 0.42.1 UNet2DConditionModel.forward, unet_2d_blocks.py. */
+import { join } from 'node:path';
+import { conv2d } from '../engine/ops.ts';
+import { scope } from '../engine/scope.ts';
+import { tf, type Tensor, type Tensor2D, type Tensor3D, type Tensor4D } from '../engine/tf.ts';
+import type { Engine } from '../engine/engine.ts';
+import { diffusersActivations } from '../nn/activations.ts';
+import { sinusoidalEmbedding, timestepEmbedding } from '../nn/embeddings.ts';
+import type { Adapter, LoraPair, LoraTarget } from '../nn/lora.ts';
+import { downsample, normConv, resnet, upsample, type ResnetOptions } from '../nn/resnet.ts';
+import { transformer2d, transformerTargets } from '../nn/transformer.ts';
+import type { Weights } from '../nn/parameters.ts';
+import { disposeWeights, loadWeights } from '../weights/load.ts';
+import { ConfigReader } from './config.ts';
+import { unetConfig, unetParameters, type LevelConfig, type UNetConfig } from './unet-config.ts';
+
+export interface UNetInputs {
+  /** [B, h, w, C] */
+  readonly sample: Tensor4D;
+  /** 0..999, also between whole numbers (euler). One for all, or one for each of the batch. */
+  readonly timestep: number | readonly number[];
+  /** [B, N, D] */
+  readonly text: Tensor3D;
+  /** [B, P] */
+  readonly pooled: Tensor2D;
+  /** [B, 6] */
+  readonly timeIds: Tensor2D;
+}
+
+export interface UNet {
+  readonly config: UNetConfig;
+  readonly weights: Weights;
+  readonly parameters: number;
+  readonly bytes: number;
+  /** The network's output [B, h, w, C]; differentiable with respect to adapter and inputs. */
+  forward(adapter: Adapter | null, inputs: UNetInputs): Tensor4D;
+  loraTargets(targets: readonly string[]): LoraTarget[];
+  dispose(): void;
+}
+
+/** Networks up to this size are traced whole (fewer calls, operations side by side); larger ones block by block. */
+const wholeTraceBytes = 200e6;
+
+/** @throws AppError('weights') */
+export function loadUNet(engine: Engine, folder: string): UNet {
+  const config = unetConfig(new ConfigReader(join(folder, 'config.json')));
+  const list = unetParameters(config);
+  const { weights, parameters, bytes } = loadWeights(folder, list.shapes, { what: 'the UNet', stem: 'diffusion_pytorch_model' });
+  const code = JSON.stringify(config);
+  return {
+    config, weights, parameters, bytes,
+    forward(adapter, inputs) {
+      return scope(() => {
+        const B = inputs.sample.shape[0];
+        const times = typeof inputs.timestep === 'number' ? new Array<number>(B).fill(inputs.timestep) : [...inputs.timestep];
+        const tensors = { sample: inputs.sample, timestep: tf.tensor1d(times, 'float32'), text: inputs.text, pooled: inputs.pooled, timeIds: inputs.timeIds };
+        if (bytes > wholeTraceBytes) return unetForward(engine, config, weights, adapter, tensors) as Tensor4D;
+        const scale = adapter?.scale ?? 0;
+        const whole = engine.trace(`unet ${scale} ${code}`, (w: Weights, modules: AdapterTree, input: Weights) =>
+          unetForward(engine, config, w, adapter && { scale, modules: modules as unknown as Adapter['modules'] }, input));
+        return whole(weights, adapterTree(adapter), tensors) as Tensor4D;
+      });
+    },
+    loraTargets: (targets) => transformerTargets(list, targets),
+    dispose: () => disposeWeights(weights),
+  };
+}
+
+interface AdapterTree {
+  readonly [path: string]: { readonly a: Tensor; readonly b: Tensor };
+}
+
+function adapterTree(adapter: Adapter | null): AdapterTree {
+  const tree: Record<string, LoraPair> = {};
+  for (const [path, pair] of Object.entries(adapter?.modules ?? {})) if (pair) tree[path] = { a: pair.a, b: pair.b };
+  return tree;
+}
+
+/**
+ * The network as a pure function.
+ * @param inputs sample [B, h, w, C], timestep [B], text [B, N, D], pooled [B, P], timeIds [B, 6]
+ * @returns [B, h, w, C]
+ */
+export function unetForward(engine: Engine, config: UNetConfig, weights: Weights, adapter: Adapter | null, inputs: Weights): Tensor {
+  const text = inputs['text']!;
+  const options: ResnetOptions = { groups: config.groups, eps: config.eps, activation: config.activation, outputScale: 1 };
+  const temb = embedTime(engine, config, weights, inputs); // [B, T]
+  const attend = (path: string, level: LevelConfig, layers: number, input: Tensor): Tensor =>
+    transformer2d(engine, { heads: level.heads, layers, groups: config.groups }, weights, adapter, path, input, text);
+
+  let x = config.centerInput ? tf.sub(tf.mul(inputs['sample']!, 2), 1) : inputs['sample']!;
+  x = conv2d(x, weights['conv_in.weight']!, weights['conv_in.bias'], 1, (config.convInKernel - 1) / 2);
+  const skips = [x];
+  for (const [i, level] of config.down.entries()) {
+    for (let j = 0; j < level.resnets; j++) {
+      x = resnet(engine, options, weights, `down_blocks.${i}.resnets.${j}`, x, temb);
+      if (level.attention) x = attend(`down_blocks.${i}.attentions.${j}`, level, level.transformerLayers[j]!, x);
+      skips.push(x);
+    }
+    if (i < config.down.length - 1) {
+      x = downsample(engine, weights, `down_blocks.${i}.downsamplers.0.conv`, x, config.downsamplePadding);
+      skips.push(x);
+    }
+  }
+
+  if (config.midType !== null) {
+    const mid = { ...options, outputScale: config.midScale };
+    x = resnet(engine, mid, weights, 'mid_block.resnets.0', x, temb);
+    if (config.mid.attention) {
+      x = attend('mid_block.attentions.0', config.mid, config.mid.transformerLayers[0]!, x);
+      x = resnet(engine, mid, weights, 'mid_block.resnets.1', x, temb);
+    }
+  }
+
+  for (const [i, level] of config.up.entries()) {
+    for (let j = 0; j < level.resnets; j++) {
+      x = tf.concat([x, skips.pop()!], 3);
+      x = resnet(engine, options, weights, `up_blocks.${i}.resnets.${j}`, x, temb);
+      if (level.attention) x = attend(`up_blocks.${i}.attentions.${j}`, level, level.transformerLayers[j]!, x);
+    }
+    if (i < config.up.length - 1) {
+      const [, h, w] = skips.at(-1)!.shape as [number, number, number, number]; // odd sizes: not always twice
+      x = upsample(engine, weights, `up_blocks.${i}.upsamplers.0.conv`, x, [h, w]);
+    }
+  }
+  return normConv(engine, options, weights, 'conv_norm_out', 'conv_out', x);
+}
+
+/** Embedding of timestep, pooled text and sizes together, [B, T]. */
+function embedTime(engine: Engine, config: UNetConfig, weights: Weights, inputs: Weights): Tensor {
+  const { flipSinToCos, freqShift, activation, timeActivation, addTimeDim } = config;
+  const names = ['time_embedding', 'add_embedding'].flatMap((path) => ['linear_1', 'linear_2'].flatMap((name) => [`${path}.${name}.weight`, `${path}.${name}.bias`]));
+  const own = Object.fromEntries(names.map((name) => [name, weights[name]!]));
+  const block = engine.trace(`time ${flipSinToCos} ${freqShift} ${activation} ${timeActivation} ${addTimeDim}`, (w: Weights, _adapter: Weights, input: Weights) => {
+    const B = input['pooled']!.shape[0]!;
+    const dim = w['time_embedding.linear_1.weight']!.shape[1]!;
+    const time = timestepEmbedding(w, 'time_embedding', sinusoidalEmbedding(input['timestep']!, dim, flipSinToCos, freqShift), diffusersActivations[activation]!);
+    const sizes = sinusoidalEmbedding(tf.reshape(input['timeIds']!, [-1]), addTimeDim, flipSinToCos, freqShift); // [B*6, addTimeDim]
+    const added = timestepEmbedding(w, 'add_embedding', tf.concat([input['pooled']!, tf.reshape(sizes, [B, -1])], 1), diffusersActivations['silu']!);
+    const sum = tf.add(time, added);
+    return timeActivation === null ? sum : diffusersActivations[timeActivation]!(sum);
+  });
+  return block(own, {}, { timestep: inputs['timestep']!, pooled: inputs['pooled']!, timeIds: inputs['timeIds']! });
+}
+
+/** What a pooled embedding of `size` needs: the add embedding's input is P + 6 * addTimeDim. */
+export function expectedPooledSize(config: UNetConfig): number {
+  return config.addInputDim - 6 * config.addTimeDim;
+}

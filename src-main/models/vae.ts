@@ -1,0 +1,185 @@
+/** The autoencoder between pictures and latents. Source: diffusers 0.42.1 AutoencoderKL, models/autoencoders/vae.py. */
+import { join } from 'node:path';
+import { conv2d, groupNorm, linear } from '../engine/ops.ts';
+import { scope } from '../engine/scope.ts';
+import { tf, type Tensor, type Tensor4D } from '../engine/tf.ts';
+import type { Engine } from '../engine/engine.ts';
+import { AppError } from '../base/errors.ts';
+import { diffusersActivations } from '../nn/activations.ts';
+import { multiHeadAttention } from '../nn/attention.ts';
+import { blockWeights, ParameterList, type Weights } from '../nn/parameters.ts';
+import { downsample, normConv, resnet, resnetParameters, upsample, type ResnetOptions } from '../nn/resnet.ts';
+import { disposeWeights, loadWeights } from '../weights/load.ts';
+import { ConfigReader } from './config.ts';
+
+export interface VaeConfig {
+  readonly inChannels: number;
+  readonly outChannels: number;
+  readonly latentChannels: number;
+  readonly channels: readonly number[];
+  readonly layers: number;
+  readonly groups: number;
+  readonly activation: string;
+  readonly quantConv: boolean;
+  readonly postQuantConv: boolean;
+  readonly midAttention: boolean;
+  readonly scalingFactor: number;
+  readonly latentsMean: readonly number[] | null;
+  readonly latentsStd: readonly number[] | null;
+}
+
+export interface Vae {
+  readonly config: VaeConfig;
+  /** Pixels per latent cell. */
+  readonly factor: number;
+  readonly parameters: number;
+  readonly bytes: number;
+  /** Latents as the sampler has them [B, h, w, C] -> picture [B, H, W, 3], not clamped. Differentiable. */
+  decode(latents: Tensor4D): Tensor4D;
+  /** Picture [B, H, W, 3] in [-1, 1] -> mean latents as the sampler has them [B, h, w, C]. Differentiable. */
+  encode(images: Tensor4D): Tensor4D;
+  dispose(): void;
+}
+
+export function vaeConfig(reader: ConfigReader): VaeConfig {
+  reader.only('_class_name', ['AutoencoderKL']);
+  reader.only('shift_factor', [null, 0]);
+  const channels = reader.sizes('block_out_channels');
+  for (const [key, type] of [['down_block_types', 'DownEncoderBlock2D'], ['up_block_types', 'UpDecoderBlock2D']] as const) {
+    if (reader.names(key, [type]).length !== channels.length) throw reader.refuse(key, `one for each of the ${channels.length} block_out_channels`);
+  }
+  const latentChannels = reader.size('latent_channels', 4);
+  const latentsMean = reader.numbersOrNull('latents_mean', latentChannels);
+  const latentsStd = reader.numbersOrNull('latents_std', latentChannels);
+  return {
+    inChannels: reader.size('in_channels', 3), outChannels: reader.size('out_channels', 3), latentChannels, channels,
+    layers: reader.size('layers_per_block', 1), groups: reader.size('norm_num_groups', 32),
+    activation: reader.oneOf('act_fn', Object.keys(diffusersActivations), 'silu'),
+    quantConv: reader.flag('use_quant_conv', true), postQuantConv: reader.flag('use_post_quant_conv', true),
+    midAttention: reader.flag('mid_block_add_attention', true), scalingFactor: reader.number('scaling_factor', 0.18215),
+    // diffusers uses them only where both are given
+    latentsMean: latentsStd && latentsMean, latentsStd: latentsMean && latentsStd,
+  };
+}
+
+export function vaeParameters(config: VaeConfig): ParameterList {
+  const list = new ParameterList();
+  const { channels, layers, latentChannels: latent } = config;
+  const last = channels.at(-1)!;
+  const mid = (path: string): void => {
+    resnetParameters(list, `${path}.resnets.0`, last, last, null);
+    resnetParameters(list, `${path}.resnets.1`, last, last, null);
+    if (!config.midAttention) return;
+    list.norm(`${path}.attentions.0.group_norm`, last);
+    for (const name of ['to_q', 'to_k', 'to_v', 'to_out.0']) list.linear(`${path}.attentions.0.${name}`, last, last);
+  };
+  list.conv('encoder.conv_in', config.inChannels, channels[0]!, 3);
+  let size = channels[0]!;
+  for (const [i, out] of channels.entries()) {
+    for (let j = 0; j < layers; j++, size = out) resnetParameters(list, `encoder.down_blocks.${i}.resnets.${j}`, size, out, null);
+    if (i < channels.length - 1) list.conv(`encoder.down_blocks.${i}.downsamplers.0.conv`, out, out, 3);
+  }
+  mid('encoder.mid_block');
+  list.norm('encoder.conv_norm_out', last);
+  list.conv('encoder.conv_out', last, 2 * latent, 3);
+  if (config.quantConv) list.conv('quant_conv', 2 * latent, 2 * latent, 1);
+  if (config.postQuantConv) list.conv('post_quant_conv', latent, latent, 1);
+  list.conv('decoder.conv_in', latent, last, 3);
+  mid('decoder.mid_block');
+  size = last;
+  for (const [i, out] of [...channels].reverse().entries()) {
+    for (let j = 0; j <= layers; j++, size = out) resnetParameters(list, `decoder.up_blocks.${i}.resnets.${j}`, size, out, null);
+    if (i < channels.length - 1) list.conv(`decoder.up_blocks.${i}.upsamplers.0.conv`, out, out, 3);
+  }
+  list.norm('decoder.conv_norm_out', channels[0]!);
+  list.conv('decoder.conv_out', channels[0]!, config.outChannels, 3);
+  return list;
+}
+
+/** Names of attention in files written before diffusers 0.15. Source: diffusers _convert_deprecated_attention_blocks. */
+const oldNames: ReadonlyArray<readonly [RegExp, string]> = [
+  [/(mid_block\.attentions\.0)\.query\./, '$1.to_q.'], [/(mid_block\.attentions\.0)\.key\./, '$1.to_k.'],
+  [/(mid_block\.attentions\.0)\.value\./, '$1.to_v.'], [/(mid_block\.attentions\.0)\.proj_attn\./, '$1.to_out.0.'],
+];
+
+/** As for the UNet: smaller autoencoders are traced whole. */
+const wholeTraceBytes = 100e6;
+
+/** @throws AppError('weights') */
+export function loadVae(engine: Engine, folder: string): Vae {
+  const config = vaeConfig(new ConfigReader(join(folder, 'config.json')));
+  const { weights, parameters, bytes } = loadWeights(folder, vaeParameters(config).shapes, {
+    what: 'the VAE', stem: 'diffusion_pytorch_model',
+    rename: (key) => oldNames.reduce((name, [old, now]) => name.replace(old, now), key),
+  });
+  const factor = 2 ** (config.channels.length - 1);
+  const part = (prefix: readonly string[]): Weights => Object.fromEntries(Object.entries(weights).filter(([key]) => prefix.includes(key.split('.')[0]!)));
+  const encoder = part(['encoder', 'quant_conv']);
+  const decoder = part(['decoder', 'post_quant_conv']);
+  const code = JSON.stringify(config);
+  const run = (name: string, body: (w: Weights, x: Tensor) => Tensor, w: Weights, x: Tensor4D): Tensor4D => scope(() => {
+    if (bytes > wholeTraceBytes) return body(w, x) as Tensor4D;
+    return engine.trace(`vae ${name} ${code}`, (p: Weights, _adapter: Weights, input: Tensor) => body(p, input))(w, {}, x) as Tensor4D;
+  });
+  return {
+    config, factor, parameters, bytes,
+    decode(latents) {
+      if (latents.shape[3] !== config.latentChannels) throw new AppError('internal', `decode: latents [${latents.shape}], expected ${config.latentChannels} channels`);
+      return run('decode', (w, x) => decode(engine, config, w, x), decoder, latents);
+    },
+    encode(images) {
+      const [, H, W] = images.shape;
+      if (H % factor || W % factor) throw new AppError('config', `A picture of ${W}x${H} cannot be encoded: both sides must be multiples of ${factor}.`);
+      return run('encode', (w, x) => encode(engine, config, w, x), encoder, images);
+    },
+    dispose: () => disposeWeights(weights),
+  };
+}
+
+function decode(engine: Engine, config: VaeConfig, w: Weights, latents: Tensor): Tensor {
+  const { latentsMean, latentsStd, scalingFactor } = config;
+  const options: ResnetOptions = { groups: config.groups, eps: 1e-6, activation: config.activation, outputScale: 1 };
+  let x = tf.div(latentsStd ? tf.mul(latents, tf.tensor1d([...latentsStd])) : latents, scalingFactor);
+  if (latentsMean) x = tf.add(x, tf.tensor1d([...latentsMean]));
+  if (config.postQuantConv) x = conv2d(x, w['post_quant_conv.weight']!, w['post_quant_conv.bias']);
+  x = conv2d(x, w['decoder.conv_in.weight']!, w['decoder.conv_in.bias'], 1, 1);
+  x = midBlock(engine, config, options, w, 'decoder.mid_block', x);
+  for (let i = 0; i < config.channels.length; i++) {
+    for (let j = 0; j <= config.layers; j++) x = resnet(engine, options, w, `decoder.up_blocks.${i}.resnets.${j}`, x, null);
+    if (i < config.channels.length - 1) x = upsample(engine, w, `decoder.up_blocks.${i}.upsamplers.0.conv`, x);
+  }
+  return normConv(engine, { ...options, activation: 'silu' }, w, 'decoder.conv_norm_out', 'decoder.conv_out', x);
+}
+
+function encode(engine: Engine, config: VaeConfig, w: Weights, images: Tensor): Tensor {
+  const { latentsMean, latentsStd, scalingFactor, latentChannels } = config;
+  const options: ResnetOptions = { groups: config.groups, eps: 1e-6, activation: config.activation, outputScale: 1 };
+  let x = conv2d(images, w['encoder.conv_in.weight']!, w['encoder.conv_in.bias'], 1, 1);
+  for (let i = 0; i < config.channels.length; i++) {
+    for (let j = 0; j < config.layers; j++) x = resnet(engine, options, w, `encoder.down_blocks.${i}.resnets.${j}`, x, null);
+    if (i < config.channels.length - 1) x = downsample(engine, w, `encoder.down_blocks.${i}.downsamplers.0.conv`, x, 0);
+  }
+  x = midBlock(engine, config, options, w, 'encoder.mid_block', x);
+  x = normConv(engine, { ...options, activation: 'silu' }, w, 'encoder.conv_norm_out', 'encoder.conv_out', x);
+  if (config.quantConv) x = conv2d(x, w['quant_conv.weight']!, w['quant_conv.bias']);
+  let mean: Tensor = tf.slice(x as Tensor4D, [0, 0, 0, 0], [-1, -1, -1, latentChannels]); // the other half is the log variance
+  if (latentsMean) mean = tf.sub(mean, tf.tensor1d([...latentsMean]));
+  mean = tf.mul(mean, scalingFactor);
+  return latentsStd ? tf.div(mean, tf.tensor1d([...latentsStd])) : mean;
+}
+
+function midBlock(engine: Engine, config: VaeConfig, options: ResnetOptions, weights: Weights, path: string, input: Tensor): Tensor {
+  let x = resnet(engine, options, weights, `${path}.resnets.0`, input, null);
+  if (config.midAttention) {
+    const names = ['group_norm', 'to_q', 'to_k', 'to_v', 'to_out.0'].flatMap((name) => [`${name}.weight`, `${name}.bias`]);
+    const block = engine.trace(`vae attention ${config.groups}`, (w: Weights, _adapter: Weights, image: Tensor) => {
+      const [B, h, wide, C] = image.shape as [number, number, number, number];
+      const tokens = tf.reshape(groupNorm(image, w['group_norm.weight']!, w['group_norm.bias']!, config.groups, 1e-6), [B, h * wide, C]);
+      const project = (name: string, t: Tensor): Tensor => linear(t, w[`${name}.weight`]!, w[`${name}.bias`]);
+      const seen = multiHeadAttention(project('to_q', tokens), project('to_k', tokens), project('to_v', tokens), 1);
+      return tf.add(tf.reshape(project('to_out.0', seen), [B, h, wide, C]), image);
+    });
+    x = block(blockWeights(weights, `${path}.attentions.0`, names), {}, x);
+  }
+  return resnet(engine, options, weights, `${path}.resnets.1`, x, null);
+}

@@ -1,0 +1,28 @@
+/** Sinusoidal embeddings and the small network behind them. */
+import { linear } from '../engine/ops.ts';
+import { tf, type Tensor } from '../engine/tf.ts';
+import type { Activation } from './activations.ts';
+import type { Weights } from './parameters.ts';
+
+/**
+ * [sin(t f_i), cos(t f_i)] with f_i = 10000^(-i / (dim/2 - freqShift)), cosines first if flipped, one zero if dim is odd.
+ * Source: diffusers models/embeddings.py get_timestep_embedding.
+ * @param values [n]
+ * @returns [n, dim]
+ */
+export function sinusoidalEmbedding(values: Tensor, dim: number, flipSinToCos: boolean, freqShift: number): Tensor {
+  const half = Math.floor(dim / 2);
+  const f = Math.fround;
+  // In float32 step by step, as torch does: the product with t up to 999 magnifies each rounding.
+  const frequencies = Float32Array.from({ length: half }, (_, i) => Math.exp(f(f(f(-Math.log(10000)) * i) / f(half - freqShift))));
+  const angles = tf.mul(tf.reshape(values, [-1, 1]), tf.tensor2d(frequencies, [1, half])); // [n, half]
+  const parts = flipSinToCos ? [tf.cos(angles), tf.sin(angles)] : [tf.sin(angles), tf.cos(angles)];
+  if (dim % 2 === 1) parts.push(tf.zerosLike(tf.slice(angles, [0, 0], [-1, 1])));
+  return tf.concat(parts, 1);
+}
+
+/** linear_2(act(linear_1(x))). @param x [n, in] @returns [n, out] */
+export function timestepEmbedding(weights: Weights, path: string, x: Tensor, activation: Activation): Tensor {
+  const hidden = activation(linear(x, weights[`${path}.linear_1.weight`]!, weights[`${path}.linear_1.bias`]));
+  return linear(hidden, weights[`${path}.linear_2.weight`]!, weights[`${path}.linear_2.bias`]);
+}

@@ -1,0 +1,108 @@
+/** The UNet's transformers over pixels and text. Source: diffusers models/attention.py BasicTransformerBlock, transformer_2d.py. */
+import { conv2d, gelu, groupNorm, layerNorm } from '../engine/ops.ts';
+import { tf, type Tensor } from '../engine/tf.ts';
+import type { Engine } from '../engine/engine.ts';
+import { multiHeadAttention } from './attention.ts';
+import { blockAdapter, loraLinear, type Adapter, type BlockAdapter, type LoraTarget } from './lora.ts';
+import { blockWeights, type ParameterList, type Weights } from './parameters.ts';
+
+export interface TransformerOptions {
+  readonly heads: number;
+  readonly layers: number;
+  readonly groups: number;
+}
+
+const attentionModules = ['to_q', 'to_k', 'to_v', 'to_out.0'];
+const blockModules = ['attn1', 'attn2'].flatMap((attn) => attentionModules.map((name) => `${attn}.${name}`)).concat('ff.net.0.proj', 'ff.net.2');
+const blockNames = [...blockModules, 'norm1', 'norm2', 'norm3'].flatMap((name) => [`${name}.weight`, `${name}.bias`]);
+
+/** @param heads the inner width is heads * floor(channels / heads), as diffusers has it */
+export function transformerParameters(
+  list: ParameterList, path: string, options: { channels: number; heads: number; layers: number; crossDim: number; linearProjection: boolean },
+): void {
+  const { channels, heads, layers, crossDim, linearProjection } = options;
+  const inner = heads * Math.floor(channels / heads);
+  const projection = (name: string, from: number, to: number): void => {
+    if (linearProjection) list.linear(`${path}.${name}`, from, to);
+    else list.conv(`${path}.${name}`, from, to, 1);
+  };
+  list.norm(`${path}.norm`, channels);
+  projection('proj_in', channels, inner);
+  for (let i = 0; i < layers; i++) {
+    const block = `${path}.transformer_blocks.${i}`;
+    for (const norm of ['norm1', 'norm2', 'norm3']) list.norm(`${block}.${norm}`, inner);
+    for (const [attn, from] of [['attn1', inner], ['attn2', crossDim]] as const) {
+      list.linear(`${block}.${attn}.to_q`, inner, inner, false);
+      list.linear(`${block}.${attn}.to_k`, from, inner, false);
+      list.linear(`${block}.${attn}.to_v`, from, inner, false);
+      list.linear(`${block}.${attn}.to_out.0`, inner, inner);
+    }
+    list.linear(`${block}.ff.net.0.proj`, inner, 8 * inner);
+    list.linear(`${block}.ff.net.2`, 4 * inner, inner);
+  }
+  projection('proj_out', inner, channels);
+}
+
+/** attn1, attn2 and GEGLU feed-forward, each on the layer-normed input and added to it. */
+function transformerBlock(heads: number, scale: number) {
+  return (w: Weights, adapter: BlockAdapter, inputs: Weights): Tensor => {
+    const text = inputs['text']!; // [B, N, crossDim]
+    let x = inputs['x']!; // [B, h*w, inner]
+    const norm = (name: string): Tensor => layerNorm(x, w[`${name}.weight`]!, w[`${name}.bias`]!, 1e-5);
+    const apply = (name: string, input: Tensor): Tensor => loraLinear(w, adapter, scale, name, input);
+    const attend = (attn: string, query: Tensor, context: Tensor): Tensor =>
+      apply(`${attn}.to_out.0`, multiHeadAttention(apply(`${attn}.to_q`, query), apply(`${attn}.to_k`, context), apply(`${attn}.to_v`, context), heads));
+    const normal = norm('norm1');
+    x = tf.add(attend('attn1', normal, normal), x);
+    x = tf.add(attend('attn2', norm('norm2'), text), x);
+    const [value, gate] = tf.split(apply('ff.net.0.proj', norm('norm3')), 2, -1) as [Tensor, Tensor]; // [B, h*w, 4*inner] each
+    return tf.add(apply('ff.net.2', tf.mul(value, gelu(gate))), x);
+  };
+}
+
+/**
+ * x + proj_out(blocks(proj_in(norm(x)))).
+ * @param x [B, h, w, C]
+ * @param text [B, N, crossDim]
+ * @returns [B, h, w, C]
+ */
+export function transformer2d(
+  engine: Engine, options: TransformerOptions, weights: Weights, adapter: Adapter | null, path: string, x: Tensor, text: Tensor,
+): Tensor {
+  const { heads, layers, groups } = options;
+  const scale = adapter?.scale ?? 0;
+  const [B, h, w] = x.shape as [number, number, number, number];
+  const projections = ['proj_in.weight', 'proj_in.bias', 'proj_out.weight', 'proj_out.bias', 'norm.weight', 'norm.bias'];
+  const own = blockWeights(weights, path, projections);
+  const ownAdapter = blockAdapter(adapter, path, ['proj_in', 'proj_out']);
+  const project = (p: Weights, a: BlockAdapter, name: string, input: Tensor): Tensor =>
+    p[`${name}.weight`]!.rank === 4 ? conv2d(input, p[`${name}.weight`]!, p[`${name}.bias`]) : loraLinear(p, a, scale, name, input);
+  const enter = engine.trace(`transformer in ${groups} ${scale}`, (p: Weights, a: BlockAdapter, input: Tensor) => {
+    const projected = project(p, a, 'proj_in', groupNorm(input, p['norm.weight']!, p['norm.bias']!, groups, 1e-6));
+    return tf.reshape(projected, [B, h * w, projected.shape[3]!]);
+  });
+  const leave = engine.trace(`transformer out ${h} ${w} ${scale}`, (p: Weights, a: BlockAdapter, inputs: Weights) => {
+    const image = tf.reshape(inputs['tokens']!, [B, h, w, inputs['tokens']!.shape[2]!]);
+    return tf.add(project(p, a, 'proj_out', image), inputs['residual']!);
+  });
+  const block = engine.trace(`transformer block ${heads} ${scale}`, transformerBlock(heads, scale));
+  const { 'proj_out.weight': outWeight, 'proj_out.bias': outBias, ...inWeights } = own;
+  let tokens = enter(inWeights, blockAdapter(adapter, path, ['proj_in']), x); // [B, h*w, inner]
+  for (let i = 0; i < layers; i++) {
+    const at = `${path}.transformer_blocks.${i}`;
+    tokens = block(blockWeights(weights, at, blockNames), blockAdapter(adapter, at, blockModules), { x: tokens, text });
+  }
+  const outAdapter: BlockAdapter = ownAdapter['proj_out'] ? { proj_out: ownAdapter['proj_out'] } : {};
+  return leave({ 'proj_out.weight': outWeight!, 'proj_out.bias': outBias! }, outAdapter, { tokens, residual: x });
+}
+
+/** The linear modules of a transformer, which LoRA can adapt, from the expected parameters of the whole model. */
+export function transformerTargets(list: ParameterList, targets: readonly string[]): LoraTarget[] {
+  const found: LoraTarget[] = [];
+  for (const [name, shape] of list.shapes) {
+    const path = name.replace(/\.weight$/, '');
+    if (path === name || shape.length !== 2 || !/\.attentions\.\d+\./.test(path)) continue;
+    if (targets.some((target) => path === target || path.endsWith(`.${target}`))) found.push({ path, inFeatures: shape[1]!, outFeatures: shape[0]! });
+  }
+  return found;
+}

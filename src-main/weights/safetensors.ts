@@ -1,0 +1,228 @@
+/**
+ * The safetensors format: an eight-byte little-endian header length, a JSON header, then raw little-endian tensors.
+ * Files come from strangers: nothing in a header is believed before it is checked.
+ * Source: huggingface/safetensors README "Format" and safetensors/src/tensor.rs (Metadata::validate).
+ */
+import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { basename } from 'node:path';
+import { AppError } from '../base/errors.ts';
+import { bfloatToFloat, floatToHalf, halfToFloat } from './half.ts';
+
+const bytesOf = {
+  BOOL: 1, U8: 1, I8: 1, F8_E5M2: 1, F8_E4M3: 1, U16: 2, I16: 2, F16: 2, BF16: 2, U32: 4, I32: 4, F32: 4, U64: 8, I64: 8, F64: 8,
+} as const;
+export type SafetensorsType = keyof typeof bytesOf;
+
+/** One tensor's place in the file. */
+export interface SafetensorsEntry {
+  readonly name: string;
+  readonly dtype: SafetensorsType;
+  readonly shape: readonly number[];
+  /** Bytes from the start of the data section. */
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** An open file; `close` it, or hold it with `using`. */
+export interface SafetensorsFile extends Disposable {
+  readonly path: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly entries: ReadonlyMap<string, SafetensorsEntry>;
+  /** One tensor's values as float32, from any number type but F8. Reads only this tensor. @throws AppError('weights') */
+  readFloats(name: string): Float32Array<ArrayBuffer>;
+  close(): void;
+}
+
+/** As in the reference implementation: a longer header is refused. */
+const headerLimit = 100_000_000;
+
+function refuse(path: string, problem: string, hint = 'Download or copy the file again.', cause?: unknown): AppError {
+  return new AppError('weights', `${path} is not a usable safetensors file: ${problem}.`, { hint, cause });
+}
+
+/**
+ * Opens a file and checks its header whole: lengths, types, shapes, offsets without hole or overlap.
+ * @throws AppError('weights') naming the file and what is wrong
+ */
+export function openSafetensors(path: string): SafetensorsFile {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch (cause) {
+    const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+    throw new AppError('weights', missing ? `There is no file ${path}.` : `${path} cannot be opened: ${(cause as Error).message}.`, { cause });
+  }
+  try {
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) throw refuse(path, 'it is not a regular file', 'Name the file itself.');
+    return readHeader(fd, path, stat.size);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+function readHeader(fd: number, path: string, size: number): SafetensorsFile {
+  if (size < 8) throw refuse(path, `it has ${size} bytes, fewer than the 8 of the header's length`);
+  const length = Number(Buffer.from(readBytes(fd, path, 0, 8)).readBigUInt64LE());
+  if (length > headerLimit) throw refuse(path, `its header claims ${length} bytes, the limit is ${headerLimit}`);
+  if (8 + length > size) throw refuse(path, `it is truncated: the header needs ${8 + length} bytes, the file has ${size}`);
+  let header: unknown;
+  try {
+    const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(readBytes(fd, path, 8, length));
+    if (!text.startsWith('{')) throw new SyntaxError(`it begins with ${JSON.stringify(text.slice(0, 1))}, not with "{"`);
+    header = JSON.parse(text);
+  } catch (cause) {
+    throw refuse(path, `its header is not JSON (${(cause as Error).message})`, undefined, cause);
+  }
+  const dataStart = 8 + length;
+  const { metadata, entries } = checkHeader(header as Record<string, unknown>, path, size - dataStart);
+  let open = true;
+  const close = (): void => {
+    if (open) closeSync(fd);
+    open = false;
+  };
+  return {
+    path, metadata, entries, close,
+    [Symbol.dispose]: close,
+    readFloats(name) {
+      const entry = entries.get(name);
+      if (!entry) throw new AppError('weights', `${path} has no tensor "${name}".`);
+      return toFloats(readBytes(fd, path, dataStart + entry.begin, entry.end - entry.begin), entry, path);
+    },
+  };
+}
+
+function checkHeader(header: Record<string, unknown>, path: string, dataBytes: number) {
+  const metadata: Record<string, string> = {};
+  const entries: SafetensorsEntry[] = [];
+  for (const [name, value] of Object.entries(header)) {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw refuse(path, `its entry ${JSON.stringify(name)} is no record`);
+    if (name === '__metadata__') {
+      for (const [key, text] of Object.entries(value)) {
+        if (typeof text !== 'string') throw refuse(path, `its metadata ${JSON.stringify(key)} is no text`);
+        metadata[key] = text;
+      }
+    } else entries.push(checkEntry(name, value as Record<string, unknown>, path));
+  }
+  entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
+  let expected = 0;
+  for (const entry of entries) {
+    if (entry.begin !== expected) {
+      const what = entry.begin < expected ? 'overlaps the tensor before it' : 'leaves a hole before it (or a name occurs twice)';
+      throw refuse(path, `tensor "${entry.name}" begins at byte ${entry.begin}, expected ${expected}: it ${what}`);
+    }
+    expected = entry.end;
+  }
+  if (expected > dataBytes) throw refuse(path, `it is truncated: its tensors need ${expected} bytes, ${dataBytes} are there`);
+  if (expected < dataBytes) throw refuse(path, `it has ${dataBytes - expected} bytes after its last tensor`);
+  return { metadata, entries: new Map(entries.map((entry) => [entry.name, entry])) };
+}
+
+function checkEntry(name: string, value: Record<string, unknown>, path: string): SafetensorsEntry {
+  const { dtype, shape, data_offsets: offsets } = value;
+  const where = `tensor ${JSON.stringify(name)}`;
+  if (typeof dtype !== 'string' || !Object.hasOwn(bytesOf, dtype)) throw refuse(path, `${where} has the unknown type ${JSON.stringify(dtype)}`);
+  const natural = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0;
+  if (!Array.isArray(shape) || !shape.every(natural)) throw refuse(path, `${where} has the shape ${JSON.stringify(shape)}`);
+  const [begin, end] = Array.isArray(offsets) && offsets.length === 2 ? (offsets as unknown[]) : [];
+  if (!natural(begin) || !natural(end) || begin > end) throw refuse(path, `${where} has the offsets ${JSON.stringify(offsets)}`);
+  const bytes = shape.reduce((product: number, n: number) => product * n, bytesOf[dtype as SafetensorsType]);
+  if (bytes !== end - begin) {
+    throw refuse(path, `${where} of ${dtype} [${shape}] needs ${bytes} bytes, its offsets hold ${end - begin}`);
+  }
+  return { name, dtype: dtype as SafetensorsType, shape, begin, end };
+}
+
+/** Up to this many bytes in one system call (Node refuses 2 GiB). */
+const readLimit = 1 << 30;
+
+function readBytes(fd: number, path: string, position: number, length: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  let done = 0;
+  while (done < length) {
+    const read = readSync(fd, bytes, done, Math.min(length - done, readLimit), position + done);
+    if (read === 0) throw refuse(path, `it ends at byte ${position + done}, expected ${position + length}`);
+    done += read;
+  }
+  return bytes;
+}
+
+function toFloats(bytes: Uint8Array<ArrayBuffer>, entry: SafetensorsEntry, path: string): Float32Array<ArrayBuffer> {
+  const { buffer } = bytes;
+  switch (entry.dtype) {
+    case 'F32': return new Float32Array(buffer);
+    case 'F16': return halfToFloat(new Uint16Array(buffer)) as Float32Array<ArrayBuffer>;
+    case 'BF16': return bfloatToFloat(new Uint16Array(buffer)) as Float32Array<ArrayBuffer>;
+    case 'F64': return Float32Array.from(new Float64Array(buffer));
+    case 'I64': return Float32Array.from(new BigInt64Array(buffer), Number);
+    case 'U64': return Float32Array.from(new BigUint64Array(buffer), Number);
+    case 'I32': return Float32Array.from(new Int32Array(buffer));
+    case 'U32': return Float32Array.from(new Uint32Array(buffer));
+    case 'I16': return Float32Array.from(new Int16Array(buffer));
+    case 'U16': return Float32Array.from(new Uint16Array(buffer));
+    case 'I8': return Float32Array.from(new Int8Array(buffer));
+    case 'U8': case 'BOOL': return Float32Array.from(bytes);
+    case 'F8_E5M2': case 'F8_E4M3':
+      throw refuse(path, `tensor "${entry.name}" is of type ${entry.dtype}`, 'Use the float16, bfloat16 or float32 version of the model.');
+  }
+}
+
+/** A tensor to be written, row-major. */
+export interface TensorData {
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+/**
+ * Writes a file under a temporary name, syncs it, then renames it: a reader sees all of it or nothing. Tensors are laid out by name.
+ * @param options.dtype F32 (default) or F16
+ * @throws AppError('disk')
+ */
+export function writeSafetensors(
+  path: string,
+  tensors: { readonly [name: string]: TensorData },
+  options: { metadata?: Readonly<Record<string, string>>; dtype?: 'F32' | 'F16' } = {},
+): void {
+  const dtype = options.dtype ?? 'F32';
+  const names = Object.keys(tensors).sort();
+  const header: Record<string, unknown> = options.metadata ? { __metadata__: options.metadata } : {};
+  let offset = 0;
+  for (const name of names) {
+    const { shape, data } = tensors[name]!;
+    const count = shape.reduce((product, n) => product * n, 1);
+    if (count !== data.length) throw new Error(`writeSafetensors: "${name}" has ${data.length} values for shape [${shape}]`);
+    const end = offset + count * bytesOf[dtype];
+    header[name] = { dtype, shape, data_offsets: [offset, end] };
+    offset = end;
+  }
+  const text = Buffer.from(JSON.stringify(header));
+  const length = Math.ceil(text.length / 8) * 8; // padded with spaces: tensors begin aligned
+  const head = Buffer.alloc(8 + length, 0x20);
+  head.writeBigUInt64LE(BigInt(length));
+  text.copy(head, 8);
+  const temporary = `${path}.${process.pid}.tmp`;
+  let fd: number | undefined;
+  try {
+    fd = openSync(temporary, 'w');
+    writeAll(fd, head);
+    for (const name of names) {
+      const { data } = tensors[name]!;
+      const raw = dtype === 'F16' ? floatToHalf(data) : data;
+      writeAll(fd, new Uint8Array(raw.buffer, raw.byteOffset, raw.byteLength));
+    }
+    fsyncSync(fd);
+    closeSync(fd);
+    fd = undefined;
+    renameSync(temporary, path);
+  } catch (cause) {
+    if (fd !== undefined) closeSync(fd);
+    rmSync(temporary, { force: true });
+    throw new AppError('disk', `${basename(path)} could not be written to ${path}: ${(cause as Error).message}.`, { hint: 'Check free space and permissions.', cause });
+  }
+}
+
+function writeAll(fd: number, bytes: Uint8Array): void {
+  let done = 0;
+  while (done < bytes.length) done += writeSync(fd, bytes, done, Math.min(bytes.length - done, readLimit));
+}
