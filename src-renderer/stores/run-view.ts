@@ -1,0 +1,89 @@
+/** What the run page and the compare page read out of a run's rows. Pure. */
+import type { ImageRow, RunDetail, StepRow } from '#contract/api.ts';
+import { weightedReward } from './apply-run-event.ts';
+
+export const pictureKey = (image: Pick<ImageRow, 'prompt' | 'seed'>): string => `${image.seed} ${image.prompt}`;
+
+export interface Subject { key: string; prompt: string; seed: number; heldOut: boolean }
+
+/** Prompt and seed of every picture, in the trainer's order: held-out ones are marked. */
+export function subjects(images: readonly ImageRow[]): Subject[] {
+  const found = new Map<string, Subject & { order: number }>();
+  for (const image of images) {
+    const key = pictureKey(image);
+    if (!found.has(key)) found.set(key, { key, prompt: image.prompt, seed: image.seed, heldOut: image.heldOut, order: image.promptIndex });
+  }
+  return [...found.values()].sort((a, b) => a.order - b.order || a.seed - b.seed).map(({ order: _, ...subject }) => subject);
+}
+
+/** Steps at which tuned pictures exist, ascending, with 0 for the base where there is one. */
+export function samplePoints(images: readonly ImageRow[]): number[] {
+  const steps = new Set<number>();
+  for (const image of images) steps.add(image.role === 'base' ? 0 : image.step);
+  return [...steps].sort((a, b) => a - b);
+}
+
+export function baseOf(images: readonly ImageRow[], key: string): ImageRow | null {
+  return images.findLast((image) => image.role === 'base' && pictureKey(image) === key) ?? null;
+}
+
+/** The tuned picture of a step, or the newest one before it. */
+export function tunedAt(images: readonly ImageRow[], key: string, step: number, exact = false): ImageRow | null {
+  let best: ImageRow | null = null;
+  for (const image of images) {
+    if (image.role !== 'tuned' || pictureKey(image) !== key || image.step > step || (exact && image.step !== step)) continue;
+    if (!best || image.step >= best.step) best = image;
+  }
+  return best;
+}
+
+export interface Lines { x: number[]; at: (values: Iterable<readonly [number, number | null]>) => (number | null)[] }
+
+/** One x axis for all charts of a run: every iteration and every sample point. */
+export function axisOf(detail: RunDetail): Lines {
+  const x = [...new Set([...detail.steps.map((row) => row.step), ...detail.samples.map((row) => row.step)])].sort((a, b) => a - b);
+  return {
+    x,
+    at(values) {
+      const byStep = new Map(values);
+      return x.map((step) => byStep.get(step) ?? null);
+    },
+  };
+}
+
+export const ofSteps = (detail: RunDetail, pick: (row: StepRow) => number | null | undefined): [number, number | null][] =>
+  detail.steps.map((row) => [row.step, row.skipped ? null : (pick(row) ?? null)]);
+
+/** Weighted reward of the held-out sample pictures (of all sample pictures where none is held out) over steps. */
+export function heldOutCurve(detail: RunDetail): [number, number | null][] {
+  const held = detail.samples.filter((row) => row.heldOut);
+  return (held.length > 0 ? held : detail.samples).map((row) => [row.step, weightedReward(detail.config, row.measures.rewards) ?? null]);
+}
+
+/** A held-out sample measure over steps. */
+export function measureCurve(detail: RunDetail, pick: (row: RunDetail['samples'][number]) => number | undefined): [number, number | null][] {
+  const held = detail.samples.filter((row) => row.heldOut);
+  return (held.length > 0 ? held : detail.samples).map((row) => [row.step, pick(row) ?? null]);
+}
+
+/** Seconds per iteration over the last few steps; null before the first. */
+export function secondsPerStep(steps: readonly StepRow[]): number | null {
+  const last = steps.slice(-8);
+  return last.length === 0 ? null : last.reduce((sum, row) => sum + row.stepMs, 0) / last.length / 1000;
+}
+
+export function pace(seconds: number | null): string {
+  if (seconds === null) return '–';
+  return seconds < 1 ? `${(1 / seconds).toFixed(1)} it/s` : `${seconds.toFixed(1)} s/it`;
+}
+
+/** A config as dotted rows for a table. */
+export function flatSettings(value: unknown, at = ''): { key: string; value: string }[] {
+  if (value !== null && typeof value === 'object' && !Array.isArray(value)) {
+    return Object.entries(value).flatMap(([key, inner]) => flatSettings(inner, at ? `${at}.${key}` : key));
+  }
+  if (Array.isArray(value) && value.some((item) => typeof item === 'object')) {
+    return value.flatMap((item, index) => flatSettings(item, `${at}[${index}]`));
+  }
+  return [{ key: at, value: Array.isArray(value) ? value.join(at.includes('rompts') ? '\n' : ', ') : String(value) }];
+}
