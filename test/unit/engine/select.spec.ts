@@ -1,0 +1,90 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { drtuneHome } from '../../../src-main/base/paths.ts';
+import { findLibraries, packFolder, packName } from '../../../src-main/engine/engine-folder.ts';
+import { libraryNames } from '../../../src-main/engine/library-names.ts';
+import { openEngine, probeEngines } from '../../../src-main/engine/select.ts';
+import { tf } from '../../../src-main/engine/tf.ts';
+
+let home: string;
+const saved = { ...process.env };
+beforeEach(() => {
+  home = mkdtempSync(join(tmpdir(), 'drtune-select-'));
+  delete process.env['DRTUNE_TF_LIB_DIR'];
+  delete process.env['DRTUNE_ENGINES'];
+});
+afterEach(() => {
+  process.env = { ...saved };
+  rmSync(home, { recursive: true, force: true });
+});
+
+/** A folder that looks like a pack but holds no libraries. */
+function fakePack(folder: string, whole = true): string {
+  mkdirSync(folder, { recursive: true });
+  for (const name of libraryNames()) writeFileSync(join(folder, name), 'not a library');
+  if (whole) writeFileSync(join(folder, 'pack.json'), '{}');
+  return folder;
+}
+
+describe('findLibraries', () => {
+  it('finds nothing in a new home, and nothing half unpacked', () => {
+    expect(findLibraries(home, {})).toEqual({ folder: undefined, why: 'the engine pack is not installed' });
+    fakePack(packFolder(home), false);
+    expect(findLibraries(home, {}).folder).toBeUndefined();
+  });
+
+  it("takes a developer's folder first, then the home's pack, then the machine's", () => {
+    const shared = fakePack(join(home, 'shared', packName()));
+    const env = { DRTUNE_ENGINES: join(home, 'shared') };
+    expect(findLibraries(home, env).folder).toBe(shared);
+    const own = fakePack(packFolder(home));
+    expect(findLibraries(home, env).folder).toBe(own);
+    const developer = fakePack(join(home, 'developer'), false);
+    expect(findLibraries(home, { ...env, DRTUNE_TF_LIB_DIR: developer }).folder).toBe(developer);
+    expect(findLibraries(home, { DRTUNE_TF_LIB_DIR: join(home, 'empty') }).why).toContain('which has no libtensorflow_framework');
+  });
+});
+
+describe('probeEngines', () => {
+  it('reports every engine, with why', async () => {
+    expect(await probeEngines(home)).toEqual([
+      { name: 'tensorflow', usable: false, version: '', device: '', why: 'the engine pack is not installed' },
+      { name: 'webgpu', usable: false, version: '', device: '', why: 'not in this version' },
+      expect.objectContaining({ name: 'wasm', usable: true, version: '4.22.0' }),
+    ]);
+  });
+
+  it('says what is wrong with libraries that cannot be loaded', async () => {
+    fakePack(packFolder(home));
+    const [tensorflow] = await probeEngines(home);
+    expect(tensorflow).toMatchObject({ usable: false, why: expect.stringMatching(/Failed to load|invalid ELF|file too short|not a mach-o/i) });
+  });
+
+  it.skipIf(findLibraries(drtuneHome(saved), saved).folder === undefined)('finds the real libraries usable', async () => {
+    process.env = { ...saved };
+    expect((await probeEngines(drtuneHome()))[0]).toMatchObject({ name: 'tensorflow', usable: true, version: '2.21.0' });
+    expect(tf.findBackend('tensorflow')).toBeNull(); // nothing was loaded here
+  });
+});
+
+describe('openEngine', () => {
+  it.each([
+    { prefer: 'tensorflow', code: 'engine', message: 'the engine pack is not installed' },
+    { prefer: 'webgpu', code: 'engine', message: 'not in this version' },
+    { prefer: 'cuda', code: 'config', message: 'Unknown engine "cuda"' },
+  ])('says why $prefer cannot be used', async ({ prefer, code, message }) => {
+    await expect(openEngine({ prefer: prefer as 'wasm', home })).rejects.toMatchObject({ code, message: expect.stringContaining(message), hint: expect.any(String) });
+  });
+
+  it('takes wasm when tensorflow does not work, and says so', async () => {
+    fakePack(packFolder(home));
+    const notices: string[] = [];
+    const engine = await openEngine({ home, onNotice: (line) => notices.push(line) });
+    expect(engine).toMatchObject({ name: 'wasm', version: '4.22.0', why: expect.stringContaining('TensorFlow does not work here') });
+    expect(notices).toEqual([expect.stringMatching(/^Computing with the wasm engine, which is slower: TensorFlow does not work here/)]);
+    expect(tf.getBackend()).toBe('wasm');
+    expect(engine.memory()).toEqual({ tensors: 0, bytes: 0 });
+  });
+});
