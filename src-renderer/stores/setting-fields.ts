@@ -1,0 +1,83 @@
+/** Every setting of a run with the words the form shows: unit, what it does, what too little and too much look like. */
+import { ALGORITHMS, ENGINES, runConfigSchema, SCHEDULERS } from '#contract/run.ts';
+
+export interface SettingField {
+  path: string; label: string; group: string; unit?: string; what: string; less?: string; more?: string;
+  kind: 'number' | 'optional-number' | 'select' | 'text' | 'numbers' | 'words';
+  step?: number; min?: number; options?: readonly string[]; placeholder?: string;
+}
+
+export const GROUPS = ['Training', 'Sampling', 'Which steps are trained', 'LoRA', 'Optimiser', 'Samples and checkpoints', 'Machine'] as const;
+
+export const SETTING_FIELDS: readonly SettingField[] = [
+  { path: 'iterations', label: 'Iterations', group: 'Training', kind: 'number', min: 1, what: 'How many times the weights change.', less: 'hardly any difference to the base', more: 'the reward gets gamed: blank, garish or all-alike pictures' },
+  { path: 'batch', label: 'Batch', group: 'Training', unit: 'pictures', kind: 'number', min: 1, what: 'Pictures painted and scored together in one pass.', less: 'a noisy reward curve', more: 'memory runs out' },
+  { path: 'accumulate', label: 'Accumulate', group: 'Training', unit: 'passes', kind: 'number', min: 1, what: 'Passes added up before the weights change: a larger batch without more memory.', less: 'a noisy reward curve', more: 'slow iterations' },
+  { path: 'kl', label: 'Stay near the base', group: 'Training', kind: 'number', min: 0, step: 0.05, what: 'Weight of the distance to the base model’s noise prediction.', less: 'the pictures drift away from the prompt', more: 'nothing changes' },
+  { path: 'ema', label: 'Averaging (EMA)', group: 'Training', kind: 'number', min: 0, step: 0.005, what: 'Decay of a running average of the weights, used for samples and export; 0 is off.', less: 'jumpy results from step to step', more: 'results lag far behind the training' },
+  { path: 'seed', label: 'Seed', group: 'Training', kind: 'number', min: 0, what: 'The same seed and settings give the same run.' },
+  { path: 'steps', label: 'Sampling steps, T', group: 'Sampling', unit: 'steps', kind: 'number', min: 1, what: 'Steps from noise to picture.', less: 'soft, unfinished pictures', more: 'slow, with no better pictures' },
+  { path: 'guidance', label: 'Guidance', group: 'Sampling', kind: 'number', min: 0, step: 0.5, what: 'How strictly the prompt is followed; 1 is off and twice as fast.', less: 'pictures ignore the prompt', more: 'burnt colours' },
+  { path: 'scheduler', label: 'Sampler', group: 'Sampling', kind: 'select', options: SCHEDULERS, what: 'The rule that goes from noise to picture. DDIM is the one DRTune was made with.' },
+  { path: 'negativePrompt', label: 'Negative prompt', group: 'Sampling', kind: 'text', what: 'What the pictures should not show.', placeholder: 'none' },
+  { path: 'width', label: 'Width', group: 'Sampling', unit: 'pixels', kind: 'optional-number', min: 8, step: 8, what: 'Picture width; the model’s own size if left empty.', less: 'objects are cut off', more: 'memory runs out, objects repeat' },
+  { path: 'height', label: 'Height', group: 'Sampling', unit: 'pixels', kind: 'optional-number', min: 8, step: 8, what: 'Picture height; the model’s own size if left empty.', less: 'objects are cut off', more: 'memory runs out, objects repeat' },
+  { path: 'algorithm', label: 'Algorithm', group: 'Which steps are trained', kind: 'select', options: ALGORITHMS, what: 'How the reward’s gradient reaches the model. DRTune trains a few evenly spread steps and also reaches the early ones, where layout is decided.' },
+  { path: 'trainedSteps', label: 'Trained steps, K', group: 'Which steps are trained', unit: 'steps', kind: 'number', min: 1, what: 'Sampling steps that learn in each iteration.', less: 'slow, uneven progress', more: 'each iteration takes longer' },
+  { path: 'earlyStop', label: 'Early stop, m', group: 'Which steps are trained', unit: 'steps', kind: 'number', min: 0, what: 'The picture is predicted from one of the last m steps instead of the very last; 0 is never.', less: 'every iteration pays for all steps', more: 'the reward sees blurred predictions' },
+  { path: 'trainedStepList', label: 'Trained steps by hand', group: 'Which steps are trained', kind: 'numbers', what: 'Exact steps, counted from the end (1 is the last), instead of K drawn ones.', placeholder: 'drawn' },
+  { path: 'earlyStopStep', label: 'Early stop by hand', group: 'Which steps are trained', unit: 'steps', kind: 'optional-number', min: 0, what: 'The exact step the picture is predicted from, instead of a drawn one; 0 is none.' },
+  { path: 'lora.rank', label: 'Rank', group: 'LoRA', kind: 'number', min: 1, what: 'How much the add-on weights can express.', less: 'cannot follow the reward', more: 'large files, quicker gaming of the reward' },
+  { path: 'lora.alpha', label: 'Alpha', group: 'LoRA', kind: 'optional-number', min: 0, step: 1, what: 'Strength is alpha / rank; equal to the rank if left empty.', less: 'slow learning', more: 'unstable learning' },
+  { path: 'lora.targets', label: 'Where', group: 'LoRA', kind: 'words', what: 'Endings of the layers that get add-on weights, inside the attention blocks.' },
+  { path: 'lora.initFile', label: 'Start from a file', group: 'LoRA', kind: 'text', what: 'A LoRA file whose weights are the starting point.', placeholder: 'none' },
+  { path: 'optimizer.lr', label: 'Learning rate', group: 'Optimiser', unit: 'per step', kind: 'number', min: 0, step: 0.0001, what: 'Size of each change to the weights.', less: 'the reward stays flat', more: 'the pictures collapse within a few iterations' },
+  { path: 'optimizer.clipNorm', label: 'Gradient clip', group: 'Optimiser', kind: 'number', min: 0, step: 0.1, what: 'Longest gradient that is let through; 0 is no limit.', less: 'slow learning', more: 'single pictures can throw the model off' },
+  { path: 'optimizer.weightDecay', label: 'Weight decay', group: 'Optimiser', kind: 'number', min: 0, step: 0.0001, what: 'Pulls the add-on weights back to zero a little at each step.', more: 'nothing is learnt' },
+  { path: 'optimizer.betas', label: 'Betas', group: 'Optimiser', kind: 'numbers', what: 'Memory of the gradient’s mean and of its square.' },
+  { path: 'optimizer.eps', label: 'Epsilon', group: 'Optimiser', kind: 'number', min: 0, step: 1e-9, what: 'Keeps divisions finite. Leave it.' },
+  { path: 'lrSchedule.kind', label: 'Learning-rate schedule', group: 'Optimiser', kind: 'select', options: ['constant', 'cosine', 'linear'], what: 'How the learning rate goes down over the run.' },
+  { path: 'lrSchedule.warmup', label: 'Warm-up', group: 'Optimiser', unit: 'iterations', kind: 'number', min: 0, what: 'The learning rate rises from zero over this many iterations.', less: 'a rough start', more: 'time lost' },
+  { path: 'sampleEvery', label: 'Sample every', group: 'Samples and checkpoints', unit: 'iterations', kind: 'number', min: 0, what: 'How often sample pictures are painted; 0 is only at start and end.', less: 'much time goes into pictures', more: 'you see a collapse late' },
+  { path: 'samplePrompts', label: 'Pictures a sample', group: 'Samples and checkpoints', unit: 'prompts', kind: 'number', min: 0, what: 'Prompts painted at each sample point, held-out ones first.', less: 'the held-out score is noisy', more: 'sampling takes long' },
+  { path: 'checkpointEvery', label: 'Checkpoint every', group: 'Samples and checkpoints', unit: 'iterations', kind: 'number', min: 0, what: 'How often the weights are written; 0 is only at the end.', less: 'more disk', more: 'more is lost if the power fails' },
+  { path: 'engine', label: 'Engine', group: 'Machine', kind: 'select', options: ENGINES, what: 'What computes. Auto takes the fastest engine that passed its probe, and says which.' },
+  { path: 'memory', label: 'Memory', group: 'Machine', kind: 'select', options: ['auto', 'fast', 'low'], what: 'Fast keeps more in memory; low computes again instead.' },
+];
+
+export const DEFAULTS: Record<string, unknown> = runConfigSchema.parse({ prompts: ['a'], rewards: [{ name: 'a' }] });
+
+export function getAt(object: unknown, path: string): unknown {
+  return path.split('.').reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], object);
+}
+
+/** A copy of the object with the value at the path; undefined takes the key out. */
+export function setAt<T extends object>(object: T, path: string, value: unknown): T {
+  const [key, ...rest] = path.split('.') as [string, ...string[]];
+  const copy = { ...object } as Record<string, unknown>;
+  if (rest.length > 0) copy[key] = setAt((copy[key] ?? {}) as object, rest.join('.'), value);
+  else if (value === undefined) delete copy[key];
+  else copy[key] = value;
+  return copy as T;
+}
+
+export function isDefault(config: unknown, path: string): boolean {
+  return JSON.stringify(getAt(config, path)) === JSON.stringify(getAt(DEFAULTS, path));
+}
+
+export function fieldText(value: unknown): string {
+  return Array.isArray(value) ? value.join(', ') : value === undefined || value === null ? '' : String(value);
+}
+
+/** What was typed, as the config wants it; NaN and odd text pass through so that the schema can say what is wrong. */
+export function parseField(field: SettingField, text: string): unknown {
+  const trimmed = text.trim();
+  switch (field.kind) {
+    case 'number': return trimmed === '' ? null : Number(trimmed);
+    case 'optional-number': return trimmed === '' ? undefined : Number(trimmed);
+    case 'numbers': return trimmed === '' ? undefined : trimmed.split(/[\s,;]+/).map(Number);
+    case 'words': return trimmed.split(/[\s,;]+/).filter(Boolean);
+    case 'text': return trimmed === '' ? (getAt(DEFAULTS, field.path) === undefined ? undefined : '') : text;
+    case 'select': return text;
+  }
+}
