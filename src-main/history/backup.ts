@@ -1,5 +1,5 @@
 /** Rolling backups of the history, made whole by `VACUUM INTO`, and the way back from a damaged file. */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import Database from 'better-sqlite3';
 
@@ -13,8 +13,12 @@ const backupsDir = (home: string): string => join(home, 'backups');
 export function listBackups(home: string): string[] {
   if (!existsSync(backupsDir(home))) return [];
   const names = readdirSync(backupsDir(home)).filter((name) => /^history-\d+\.sqlite$/.test(name));
-  const age = (name: string): number => Number(name.replace(/\D/g, ''));
-  return names.sort((a, b) => age(b) - age(a)).map((name) => join(backupsDir(home), name));
+  return names.sort((a, b) => madeAt(b) - madeAt(a)).map((name) => join(backupsDir(home), name));
+}
+
+/** Milliseconds since 1970, from the name. */
+function madeAt(file: string): number {
+  return Number(basename(file).replace(/\D/g, ''));
 }
 
 /**
@@ -25,7 +29,7 @@ export function listBackups(home: string): string[] {
 export function makeBackup(db: Database.Database, home: string, now: number): string | null {
   if (Number(db.pragma('user_version', { simple: true })) === 0) return null;
   const newest = listBackups(home)[0];
-  if (newest && now - statSync(newest).mtimeMs < FRESH_MS) return null;
+  if (newest && now - madeAt(newest) < FRESH_MS) return null;
   mkdirSync(backupsDir(home), { recursive: true });
   const part = join(backupsDir(home), 'history.part');
   try {
@@ -53,7 +57,7 @@ export function restoreBackup(home: string, file: string, now: number): string[]
   for (const backup of listBackups(home)) {
     if (!readable(backup)) continue;
     copyFileSync(backup, file);
-    const when = new Date(statSync(backup).mtimeMs).toISOString().slice(0, 16).replace('T', ' ');
+    const when = new Date(madeAt(backup)).toISOString().slice(0, 16).replace('T', ' ');
     return [`The history was damaged. The backup of ${when} UTC is in use; the damaged file is kept as ${basename(aside)}. Pictures and checkpoints in runs/ are untouched.`];
   }
   return [`The history was damaged and there was no good backup, so it starts empty; the damaged file is kept as ${basename(aside)}. Pictures and checkpoints in runs/ are untouched.`];

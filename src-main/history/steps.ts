@@ -16,8 +16,8 @@ export const ALL_SQL = 'SELECT * FROM steps WHERE run_id = ? ORDER BY step';
 export const THINNED_SQL = `
   WITH ranked AS (
     SELECT step,
-      row_number() OVER (PARTITION BY (step - 1) / @bucket ORDER BY reward, step) AS low,
-      row_number() OVER (PARTITION BY (step - 1) / @bucket ORDER BY reward DESC, step) AS high
+      row_number() OVER (PARTITION BY (step - 1) / CAST(@bucket AS INTEGER) ORDER BY reward, step) AS low,
+      row_number() OVER (PARTITION BY (step - 1) / CAST(@bucket AS INTEGER) ORDER BY reward DESC, step) AS high
     FROM steps WHERE run_id = @runId)
   SELECT * FROM steps WHERE run_id = @runId
     AND step IN (SELECT step FROM ranked WHERE low = 1 OR high = 1 UNION SELECT min(step) FROM ranked UNION SELECT max(step) FROM ranked)

@@ -1,0 +1,178 @@
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { Catalog } from '../../../src-main/app/catalog.ts';
+import { crashWords, LastError } from '../../../src-main/app/crash-words.ts';
+import { forecast } from '../../../src-main/app/forecast.ts';
+import { modelFacts } from '../../../src-main/app/model-facts.ts';
+import { fileInside, folderBytes, runFolder } from '../../../src-main/app/run-folders.ts';
+import { diffRuns, exportRun, purgeRun } from '../../../src-main/app/run-library.ts';
+import { RunRecorder } from '../../../src-main/app/run-recorder.ts';
+import { availableBytes, memoryNow } from '../../../src-main/app/system.ts';
+import { forecastSchema, modelInfoSchema } from '../../../src-main/contract/api.ts';
+import { addModel } from '../../../src-main/models/known.ts';
+import { makeFakeModel, safetensors } from '../../helpers/fake-model.ts';
+import { checkpoint, config, started, step, tempHome } from '../../helpers/temp-home.ts';
+
+describe('why a trainer died, in words', () => {
+  it.each([
+    [{ code: null, signal: 'SIGKILL' }, '', /out of memory/, /batch|low/],
+    [{ code: 137, signal: null }, '', /out of memory/, /batch|low/],
+    [{ code: null, signal: 'SIGSEGV' }, '', /engine crashed \(SIGSEGV\)/, /wasm/],
+    [{ code: null, signal: 'SIGABRT' }, 'std::bad_alloc', /bad_alloc/, /batch/],
+    [{ code: 1, signal: null }, 'TypeError: x is not a function', /exit code 1\): TypeError/, /Log/],
+    [{ code: null, signal: 'SIGTERM' }, '', /from outside \(SIGTERM\)/, /^$/],
+  ])('%j', (exit, last, message, hint) => {
+    const words = crashWords(exit, last);
+    expect(words.message).toMatch(message);
+    expect(words.hint).toMatch(hint);
+  });
+
+  it('keeps the line that tells most', () => {
+    const last = new LastError();
+    for (const line of ['loading', 'RangeError: out of memory.', '    at file.ts:3', 'bye']) last.see(line);
+    expect(last.line).toBe('RangeError: out of memory');
+  });
+});
+
+describe('files of a run', () => {
+  it('stay inside their folder, by name and by link', () => {
+    const home = tempHome();
+    const folder = runFolder(home, 'run-1');
+    mkdirSync(join(folder, 'samples'), { recursive: true });
+    writeFileSync(join(home, 'secret'), 'x');
+    writeFileSync(join(folder, 'samples', 'a.png'), 'abc');
+    symlinkSync(join(home, 'secret'), join(folder, 'link.png'));
+    expect(fileInside(folder, 'samples/a.png')).toBe(join(folder, 'samples', 'a.png'));
+    for (const path of ['../secret', '../../secret', '/etc/passwd', 'link.png', 'a\0b', '', '.', 'samples/../../run-2/x']) {
+      expect(() => fileInside(folder, path), path).toThrow(/leads out|gone/);
+    }
+    expect(() => fileInside(folder, 'samples/none.png')).toThrow(/gone/);
+    expect(folderBytes(folder)).toBe(3);
+    expect(folderBytes(join(home, 'nowhere'))).toBe(0);
+    for (const id of ['..', '../x', 'a/b', '.hidden', '']) expect(() => runFolder(home, id), id).toThrow(/not the name of a run/);
+  });
+});
+
+describe('models', () => {
+  it('are described from their files without reading a tensor', () => {
+    const home = tempHome();
+    const facts = modelFacts(makeFakeModel(join(home, 'm')));
+    expect(facts).toMatchObject({ architecture: 'sdxl', width: 64, height: 64, parameters: 24, precision: 'fp32', problems: [] });
+  });
+
+  it('that are cut off, foreign or incomplete say what is wrong', () => {
+    const home = tempHome();
+    const folder = makeFakeModel(join(home, 'm'));
+    writeFileSync(join(folder, 'vae/model.safetensors'), safetensors().subarray(0, 60));
+    writeFileSync(join(folder, 'model_index.json'), '{"_class_name":"FluxPipeline"}');
+    expect(modelFacts(folder).problems).toEqual([expect.stringMatching(/FluxPipeline is not supported/), expect.stringMatching(/vae\/model\.safetensors: .*download it again|cut off/)]);
+    expect(modelFacts(join(home, 'nothing')).problems.length).toBeGreaterThan(2);
+  });
+
+  it('are listed with what the contract asks for, and a run on a broken one is refused', () => {
+    const home = tempHome();
+    const recorder = RunRecorder.open(home);
+    const catalog = new Catalog(home, recorder.records);
+    const folder = makeFakeModel(join(home, 'fake'));
+    addModel(home, folder);
+    for (const model of catalog.models()) modelInfoSchema.parse(model);
+    catalog.check(config());
+    writeFileSync(join(folder, 'unet/model.safetensors'), '');
+    writeFileSync(join(folder, 'model_index.json'), '{"_class_name":"StableDiffusionXLPipeline" }');
+    expect(catalog.verify('fake').ok).toBe(false);
+    expect(() => catalog.check(config({ model: 'nowhere' }))).toThrow(/no model "nowhere"/);
+    expect(() => catalog.check(config({ model: 'fake', prompts: '/no/such/file' }))).toThrow();
+    recorder.close();
+  });
+
+  it('settings keep what is not changed', () => {
+    const recorder = RunRecorder.open(tempHome());
+    const catalog = new Catalog('/tmp', recorder.records);
+    catalog.setSettings({ engine: 'wasm' });
+    expect(catalog.setSettings({ theme: 'dark' })).toEqual({ theme: 'dark', engine: 'wasm', notifications: true });
+    recorder.close();
+  });
+});
+
+describe('forecast', () => {
+  const model = { architecture: 'sdxl', problems: [], width: 64, height: 64, bytes: 100, parameters: 1e6, precision: 'fp32', licence: '' };
+
+  it('says that nothing was measured before the first run', () => {
+    const recorder = RunRecorder.open(tempHome());
+    const result = forecastSchema.parse(forecast(config(), { recorder, model, engine: 'wasm', availableBytes: 8e9, freeBytes: 1e11 }));
+    expect(result).toMatchObject({ seconds: null, fits: true });
+    expect(result.secondsBasis).toMatch(/nothing was measured/);
+    recorder.close();
+  });
+
+  it('scales measured steps with iterations, batch and sampling steps', () => {
+    const recorder = RunRecorder.open(tempHome());
+    const base = config({ iterations: 100, sampleEvery: 0, samplePrompts: 0 });
+    const id = recorder.createRun({ name: 'before', config: base });
+    recorder.record(id, started());
+    for (let n = 1; n <= 20; n++) recorder.record(id, step(n, { stepMs: 500, memoryBytes: 5e7 }));
+    const ask = (change: Parameters<typeof config>[0]) => forecast(config({ iterations: 100, sampleEvery: 0, samplePrompts: 0, ...change }), { recorder, model, engine: 'wasm', availableBytes: 8e9, freeBytes: 1e11 });
+    expect(ask({}).seconds).toBeCloseTo(50, 5);
+    expect(ask({ iterations: 200 }).seconds).toBeCloseTo(100, 5);
+    expect(ask({ batch: 8 }).seconds).toBeCloseTo(100, 5);
+    expect(ask({ steps: 50 }).seconds!).toBeGreaterThan(60);
+    expect(ask({ sampleEvery: 10, samplePrompts: 4 }).seconds!).toBeGreaterThan(50);
+    expect(ask({}).memoryBytes).toBe(5e7);
+    expect(ask({}).secondsBasis).toBe('from 20 measured steps of "before"');
+    expect(forecast(base, { recorder, model, engine: 'tensorflow', availableBytes: 1, freeBytes: 1e11 })).toMatchObject({ seconds: null, fits: false });
+    recorder.close();
+  });
+
+  it('gives advice where it does not fit', () => {
+    const recorder = RunRecorder.open(tempHome());
+    const result = forecast(config({ batch: 8 }), { recorder, model: { ...model, parameters: 2.6e9, width: 1024, height: 1024 }, engine: 'wasm', availableBytes: 4e9, freeBytes: 10 });
+    expect(result.fits).toBe(false);
+    expect(result.advice.join(' ')).toMatch(/batch to 4.*memory to low.*disk/i);
+    recorder.close();
+  });
+});
+
+describe('runs that are not at work', () => {
+  it('are compared setting by setting', () => {
+    const recorder = RunRecorder.open(tempHome());
+    const a = recorder.createRun({ name: 'a', config: config() });
+    const b = recorder.createRun({ name: 'b', config: config({ batch: 2, lora: { rank: 4 } }) });
+    expect(diffRuns(recorder, a, b)).toEqual([{ key: 'lora.rank', a: '16', b: '4' }, { key: 'batch', a: '4', b: '2' }]);
+    expect(() => diffRuns(recorder, a, 'nope')).toThrow(/no run "nope"/);
+    recorder.close();
+  });
+
+  it('are exported under a safe name and read back; without a checkpoint it says so', async () => {
+    const home = tempHome();
+    const recorder = RunRecorder.open(home);
+    const id = recorder.createRun({ name: '../weird / näme', config: config() });
+    await expect(exportRun(recorder, id, 'diffusers')).rejects.toThrow(/no checkpoint/);
+    mkdirSync(join(recorder.runDir(id), 'checkpoints'));
+    writeFileSync(join(recorder.runDir(id), 'checkpoints/step-3.safetensors'), safetensors());
+    recorder.record(id, checkpoint(3));
+    const { path } = await exportRun(recorder, id, 'diffusers');
+    expect(path.startsWith(join(home, 'exports'))).toBe(true);
+    expect(path).toMatch(/step-3-diffusers\.safetensors$/);
+    await expect(exportRun(recorder, id, 'diffusers', 9)).rejects.toThrow(/no checkpoint at step 9/);
+    recorder.close();
+  });
+
+  it('are purged from the trash only', () => {
+    const recorder = RunRecorder.open(tempHome());
+    const id = recorder.createRun({ name: 'x', config: config() });
+    recorder.record(id, step(1));
+    expect(() => purgeRun(recorder, id)).toThrow(/not in the trash/);
+    recorder.runs.set(id, { deleted_at: 1 });
+    purgeRun(recorder, id);
+    expect(() => recorder.detail(id)).toThrow(/no run/);
+    expect(recorder.history.db.prepare('SELECT count(*) FROM steps').pluck().get()).toBe(0);
+    recorder.close();
+  });
+});
+
+it('memory is told in plausible bytes', () => {
+  const memory = memoryNow();
+  expect(memory.usedBytes).toBeGreaterThan(10e6);
+  expect(availableBytes()).toBeLessThanOrEqual(memory.totalBytes);
+});
