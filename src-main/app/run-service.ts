@@ -63,16 +63,16 @@ export class RunService {
   /** Ends a running run at its next step, takes a queued one off the queue. */
   stop(id: string): void {
     const row = this.recorder.runs.get(id);
-    if (this.session?.runId === id) {
-      this.recorder.log(id, 'stop asked for');
-      return this.session.stop(this.graceMs(id));
-    }
     if (row.state === 'queued') {
       this.recorder.runs.set(id, { state: 'stopped', finished_at: Date.now(), owner: null });
       this.publishSummary(id);
       return this.options.onQueue?.();
     }
-    if (row.state === 'running') throw this.foreignError(row);
+    if (row.state === 'running') {
+      if (this.session?.runId !== id) throw this.foreignError(row);
+      this.recorder.log(id, 'stop asked for');
+      return this.session.stop(this.graceMs(id));
+    }
     throw new AppError('run', `The run "${row.name}" is not running (it is ${row.state}).`);
   }
 

@@ -58,11 +58,11 @@ export class System {
     return (await this.facts()).rewards;
   }
 
-  /** Does not wait for a probe of more than a moment: until then the engines are "being tried". */
-  async get(): Promise<SystemInfo> {
+  /** Waits a moment for the first probe, not longer: until it has answered the engines are "being tried". */
+  async get(waitMs = 3000): Promise<SystemInfo> {
     let error: string | null = null;
     const probe = this.facts().catch((reason: unknown) => void (error = errorLine(reason)));
-    if (!this.known) await Promise.race([probe, new Promise((resolve) => setTimeout(resolve, 3000).unref())]);
+    if (!this.known) await Promise.race([probe, new Promise((resolve) => setTimeout(resolve, waitMs).unref())]);
     const pack = this.known?.pack ?? { installed: false, offered: false, bytes: 0 };
     const { home, queue, notices } = this.options;
     return {
@@ -110,7 +110,7 @@ export class System {
   changed(): void {
     this.timer ??= setTimeout(() => {
       this.timer = null;
-      void this.get().then((system) => this.options.publish(system)).catch(() => {});
+      void this.get(0).then((system) => this.options.publish(system)).catch(() => {});
     }, EVERY_MS);
     this.timer.unref();
   }
