@@ -14,7 +14,7 @@ interface TfjsEngine {
 
 export interface CustomOp<Name extends string> {
   /** What the operation can be differentiated by. */
-  inputs: Readonly<Record<Name, Tensor>>;
+  inputs: Readonly<Partial<Record<Name, Tensor>>>;
   /**
    * Computes the result. What `backward` reads must be given to `save`; nothing is kept when no gradient is wanted.
    * @param wanted the inputs a gradient is wanted of
@@ -29,10 +29,10 @@ watchGradients();
 /** Runs an operation, and records it if a gradient of one of its inputs is wanted. */
 export function customOp<Name extends string>({ inputs, forward, backward }: CustomOp<Name>): Tensor {
   const names = Object.keys(inputs) as Name[];
-  const needed = needGradient(names.map((name) => inputs[name]));
+  const needed = needGradient(names.map((name) => inputs[name]!));
   const wanted = new Set(names.filter((_, i) => needed[i]));
   const recorded: Record<string, Tensor> = {};
-  for (const name of wanted) recorded[name] = inputs[name];
+  for (const name of wanted) recorded[name] = inputs[name]!;
   return (tf.engine() as unknown as TfjsEngine).runKernelFunc({
     inputs: recorded,
     forwardFunc: (_backend, save) => forward(wanted.size > 0 ? save : () => undefined, wanted),

@@ -221,18 +221,19 @@ export function conv2d(x: Tensor, w: Tensor, bias: Tensor | undefined, stride = 
   const padding: Padding2D = typeof pad === 'number' ? [[pad, pad], [pad, pad]] : pad;
   const xShape = x.shape as [number, number, number, number];
   const wShape = w.shape as [number, number, number, number];
-  const y = customOp({
-    inputs: { x, w },
+  return customOp({
+    inputs: bias ? { x, w, bias } : { x, w },
     forward: (save, wanted) => {
       save([w, ...(wanted.has('w') ? [x] : [])]);
-      return convolve(x, w, stride, padding);
+      const y = convolve(x, w, stride, padding);
+      return bias ? tf.add(y, bias) : y;
     },
     backward: (dy, [savedW, savedX], wanted) => ({
       ...(wanted.has('x') ? { x: inputGradient(dy, savedW!, xShape, stride, padding) } : {}),
       ...(wanted.has('w') ? { w: filterGradient(savedX!, dy, wShape, stride, padding) } : {}),
+      ...(wanted.has('bias') ? { bias: tf.sum(dy, [0, 1, 2]) } : {}),
     }),
   });
-  return bias ? tf.add(y, bias) : y;
 }
 
 /**
@@ -247,19 +248,21 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   assert(weight.rank === 2 && x.shape.at(-1) === inSize, () => `linear: x [${x.shape}] does not fit weight [${weight.shape}]`);
   const rows = (t: Tensor, width: number): Tensor => tf.reshape(t, [-1, width]);
   const outShape = [...x.shape.slice(0, -1), outSize];
-  const y = customOp({
-    inputs: { x, weight },
+  return customOp({
+    inputs: bias ? { x, weight, bias } : { x, weight },
     forward: (save, wanted) => {
       save([weight, ...(wanted.has('weight') ? [x] : [])]);
-      return tf.reshape(tf.matMul(rows(x, inSize), weight, false, true), outShape);
+      const y = tf.matMul(rows(x, inSize), weight, false, true);
+      // Right after the product, before the reshape: TensorFlow joins the two into one operation in traced blocks.
+      return tf.reshape(bias ? tf.add(y, bias) : y, outShape);
     },
     backward: (dy, [savedWeight, savedX], wanted) => {
       const rowsDy = rows(dy, outSize);
       return {
         ...(wanted.has('x') ? { x: tf.reshape(tf.matMul(rowsDy, savedWeight!), x.shape) } : {}),
         ...(wanted.has('weight') ? { weight: tf.matMul(rowsDy, rows(savedX!, inSize), true, false) } : {}),
+        ...(wanted.has('bias') ? { bias: tf.sum(rowsDy, 0) } : {}),
       };
     },
   });
-  return bias ? tf.add(y, bias) : y;
 }
