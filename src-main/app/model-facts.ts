@@ -28,17 +28,19 @@ export function modelFacts(folder: string): ModelFacts {
   const index = json('model_index.json');
   const pipeline = typeof index['_class_name'] === 'string' ? index['_class_name'] : 'unknown';
   for (const part of COMPONENTS) if (!existsSync(join(folder, part))) problems.push(`${part}/ is missing`);
-  if (!pipeline.includes('XL')) problems.push(`${pipeline} is not supported in this version, which tunes SDXL models`);
+  const isXl = pipeline.includes('XL') || 'text_encoder_2' in index;
+  if (!isXl) problems.push(`${pipeline} is not supported in this version, which tunes SDXL models`);
   const unet = json('unet/config.json');
   const vae = json('vae/config.json');
   const headers = weightFiles(folder).map((file) => readHeader(folder, file));
   if (headers.length === 0) problems.push('it has no .safetensors weights');
   for (const header of headers) if (header.problem) problems.push(`${header.file}: ${header.problem}`);
   const channels = Array.isArray(vae['block_out_channels']) ? vae['block_out_channels'].length : 4;
-  const size = Number(unet['sample_size'] ?? 64) * 2 ** (channels - 1);
+  const sample = unet['sample_size'] ?? 128;
+  const [height, width] = (Array.isArray(sample) ? sample : [sample, sample]).map((cells) => Number(cells) * 2 ** (channels - 1));
   const dtypes = new Set(headers.flatMap((header) => [...header.dtypes]));
   return {
-    architecture: pipeline.includes('XL') ? 'sdxl' : pipeline.replace(/Pipeline$/, ''), problems, width: size, height: size,
+    architecture: isXl ? 'sdxl' : pipeline.replace(/Pipeline$/, ''), problems, width: width ?? 0, height: height ?? 0,
     bytes: headers.reduce((sum, header) => sum + statSync(join(folder, header.file)).size, 0),
     parameters: headers.reduce((sum, header) => sum + header.parameters, 0),
     precision: [...dtypes].map((dtype) => ({ F32: 'fp32', F16: 'fp16', BF16: 'bf16', F64: 'fp64' })[dtype]).filter(Boolean).sort().join(' + ') || 'unknown',

@@ -38,3 +38,12 @@ export function folderBytes(folder: string): number {
   }
   return bytes;
 }
+
+/** Step of the newest checkpoint in a run's folder, 0 for none: a killed app may not have heard of the last one. */
+export function newestCheckpoint(folder: string): number {
+  try {
+    return Math.max(0, ...readdirSync(join(folder, 'checkpoints')).map((name) => Number(/^step-(\d+)/.exec(name)?.[1] ?? 0)));
+  } catch {
+    return 0;
+  }
+}

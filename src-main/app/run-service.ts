@@ -9,7 +9,7 @@ import type { RunConfig } from '../contract/run.ts';
 import { ownerAlive, thisOwner } from '../history/owner.ts';
 import { configOf, type RunRow } from '../history/runs.ts';
 import { Lane } from './lane.ts';
-import { fileInside } from './run-folders.ts';
+import { fileInside, newestCheckpoint } from './run-folders.ts';
 import type { Recorded, RunRecorder } from './run-recorder.ts';
 import { smallJob } from './small-jobs.ts';
 import { resumeWords, TrainSession } from './train-session.ts';
@@ -82,7 +82,7 @@ export class RunService {
     if (row.deleted_at !== null) throw new AppError('run', `The run "${row.name}" is in the trash.`, { hint: 'Restore it first.' });
     if (row.state === 'running' || row.state === 'queued') throw new AppError('busy', `The run "${row.name}" is already ${row.state}.`);
     const config = configOf(row);
-    const last = this.recorder.records.checkpoints(id).at(-1)?.step ?? 0;
+    const last = newestCheckpoint(this.recorder.runDir(id));
     const target = iterations ?? config.iterations;
     if (target <= last) {
       throw new AppError('config', `The run "${row.name}" has done ${last} iterations; going on to ${target} leaves nothing to do.`, { hint: 'Ask for more iterations.' });

