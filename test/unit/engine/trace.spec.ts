@@ -100,6 +100,25 @@ describe.skipIf(!present)('a traced block', () => {
     });
   });
 
+  it('is differentiated by variables, as a trainer does', () => {
+    scope(() => {
+      const [w, start, i] = [makeWeights(), makeAdapter(), { x: ramp(2, 5, 6), context: ramp(2, 3, 6) }];
+      const variables = { a: tf.variable(start.a, true, 'test.a'), b: tf.variable(start.b, true, 'test.b') };
+      const run = (f: typeof block) => tf.variableGrads(() => tf.sum(tf.square(f(w, variables, i))) as never, [variables.a, variables.b]).grads;
+      const [expected, actual] = [run(block), run(engine.trace('variables', block))];
+      for (const name of ['test.a', 'test.b']) expectClose(readFloatsSync(actual[name]!), readFloatsSync(expected[name]!));
+      for (const variable of Object.values(variables)) variable.dispose();
+    });
+  });
+
+  it('can be compiled by XLA', () => {
+    scope(() => {
+      const [w, l, i] = [makeWeights(), makeAdapter(), { x: ramp(2, 5, 6), context: ramp(2, 3, 6) }];
+      const expected = gradients(block, w, l, i, ['a', 'x']);
+      gradients(engine.trace('xla', block, { xla: true }), w, l, i, ['a', 'x']).forEach((g, k) => expectClose(g, expected[k]!));
+    });
+  });
+
   it('keeps nothing for a gradient that does not pass through it', () => {
     scope(() => {
       const [w, l, i] = [makeWeights(), makeAdapter(), { x: ramp(2, 5, 6), context: ramp(2, 3, 6) }];
