@@ -168,8 +168,9 @@ function addedTokens(
   for (const value of listed ?? []) add(value, value['id']);
   const decoder = (settings['added_tokens_decoder'] ?? {}) as Readonly<Record<string, JsonRecord>>;
   for (const [id, value] of Object.entries(decoder)) if (!tokens.has(text(value) ?? '')) add(value, Number(id));
-  for (const [name, content] of Object.entries(special)) {
-    if (tokens.has(content)) continue;
+  const known = new Set(tokens.keys());
+  for (const [name, content] of Object.entries(special)) { // of two names for one token the later decides, as in transformers
+    if (known.has(content)) continue;
     const own = [settings[`${name}_token`], map[`${name}_token`]].find((value) => typeof value === 'object' && value !== null);
     add({ ...(own as JsonRecord | undefined), content }, vocab.get(content));
   }

@@ -1,0 +1,66 @@
+/** LoRA adapters in memory: made, named, combined. */
+import { createHash } from 'node:crypto';
+import { TorchGenerator } from '../engine/rng.ts';
+import { readFloatsSync, scope } from '../engine/scope.ts';
+import { tf, type Tensor2D } from '../engine/tf.ts';
+import type { Adapter, LoraPair, LoraTarget } from '../nn/lora.ts';
+
+/** Every linear module inside the UNet's attention, by the end of its path: what LoRA files may adapt. */
+export const everyLoraTarget: readonly string[] = ['to_q', 'to_k', 'to_v', 'to_out.0', 'ff.net.0.proj', 'ff.net.2', 'proj_in', 'proj_out'];
+
+/**
+ * A fresh adapter that changes nothing: A is Kaiming-uniform with a = sqrt(5), so uniform within 1/sqrt(in), and B zero.
+ * The caller disposes it. Source: peft tuners/lora/layer.py reset_lora_parameters.
+ */
+export function createAdapter(targets: readonly LoraTarget[], options: { rank: number; alpha: number; seed: number }): Adapter {
+  const { rank, alpha, seed } = options;
+  const generator = new TorchGenerator(seed);
+  const modules: Record<string, LoraPair> = {};
+  for (const { path, inFeatures, outFeatures } of targets) {
+    const bound = 1 / Math.sqrt(inFeatures);
+    const values = generator.rand(rank * inFeatures).map((u) => u * 2 * bound - bound);
+    modules[path] = { a: tf.tensor2d(values, [rank, inFeatures]), b: tf.zeros([outFeatures, rank]) };
+  }
+  return { scale: alpha / rank, modules };
+}
+
+export function disposeAdapter(adapter: Adapter): void {
+  for (const pair of Object.values(adapter.modules)) {
+    pair?.a.dispose();
+    pair?.b.dispose();
+  }
+}
+
+/** sha256 over names, shapes, values and scale: equal hashes, equal adapters. */
+export function adapterHash(adapter: Adapter): string {
+  const hash = createHash('sha256').update(`scale ${adapter.scale}\n`);
+  for (const path of Object.keys(adapter.modules).sort()) {
+    for (const [name, tensor] of Object.entries({ lora_A: adapter.modules[path]!.a, lora_B: adapter.modules[path]!.b })) {
+      const values = readFloatsSync(tensor);
+      hash.update(`${path}.${name} ${tensor.shape.join('x')}\n`).update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    }
+  }
+  return hash.digest('hex');
+}
+
+/**
+ * The sum of several adapters, each times its strength, as one: per module the ranks are put side by side.
+ * The arguments are borrowed, the result is the caller's.
+ */
+export function combineAdapters(parts: ReadonlyArray<{ readonly adapter: Adapter; readonly strength: number }>): Adapter {
+  const paths = new Set(parts.flatMap(({ adapter }) => Object.keys(adapter.modules)));
+  const [only] = parts;
+  const single = parts.length === 1 && only !== undefined;
+  const modules: Record<string, LoraPair> = {};
+  for (const path of paths) {
+    const pairs = parts.flatMap(({ adapter, strength }) => {
+      const pair = adapter.modules[path];
+      return pair ? [{ pair, factor: single ? 1 : adapter.scale * strength }] : [];
+    });
+    modules[path] = scope(() => ({
+      a: tf.concat(pairs.map(({ pair }) => pair.a), 0) as Tensor2D,
+      b: tf.concat(pairs.map(({ pair, factor }) => (factor === 1 ? tf.clone(pair.b) : tf.mul<Tensor2D>(pair.b, factor))), 1) as Tensor2D,
+    }));
+  }
+  return { scale: single ? only.adapter.scale * only.strength : 1, modules };
+}
