@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import type { FromTrainer, TrainerPort } from '../worker/protocol.ts';
 
+export type { FromTrainer };
 export type LaunchTrainer = () => TrainerPort;
 
 /**

@@ -2,8 +2,7 @@
 import { utilityProcess, type UtilityProcess } from 'electron';
 import type { LaunchHelper } from '../app/helper.ts';
 import type { FromHelper } from '../app/helper-jobs.ts';
-import { logLines, type LaunchTrainer } from '../app/trainer-port.ts';
-import type { FromTrainer } from '../worker/protocol.ts';
+import { logLines, type FromTrainer, type LaunchTrainer } from '../app/trainer-port.ts';
 
 /** Messages wait until the process is up. */
 function sender(child: UtilityProcess): (message: unknown) => void {

@@ -1,5 +1,5 @@
 /** Runs: one row a run, with what the list shows kept on the row so that it needs no other table. */
-import type { Migration } from './index.ts';
+import type { Migration } from './migration.ts';
 
 export const runs: Migration = {
   version: 10,

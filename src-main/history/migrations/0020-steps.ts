@@ -1,5 +1,5 @@
 /** Steps: one row an iteration; a resumed run overwrites what it repeats. */
-import type { Migration } from './index.ts';
+import type { Migration } from './migration.ts';
 
 export const steps: Migration = {
   version: 20,

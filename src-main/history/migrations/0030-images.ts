@@ -1,5 +1,5 @@
 /** Pictures: base and tuned ones pair by prompt and seed. */
-import type { Migration } from './index.ts';
+import type { Migration } from './migration.ts';
 
 export const images: Migration = {
   version: 30,

@@ -1,5 +1,5 @@
 /** Measures of sample points, checkpoints and alarms. */
-import type { Migration } from './index.ts';
+import type { Migration } from './migration.ts';
 
 export const samples: Migration = {
   version: 40,

@@ -1,5 +1,5 @@
 /** Log lines of a run, settings, and when a model was last used. */
-import type { Migration } from './index.ts';
+import type { Migration } from './migration.ts';
 
 export const log: Migration = {
   version: 50,

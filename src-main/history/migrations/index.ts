@@ -4,16 +4,12 @@
  */
 import type Database from 'better-sqlite3';
 import { AppError, assert } from '../../base/errors.ts';
+import type { Migration } from './migration.ts';
 import { runs } from './0010-runs.ts';
 import { steps } from './0020-steps.ts';
 import { images } from './0030-images.ts';
 import { samples } from './0040-samples.ts';
 import { log } from './0050-log.ts';
-
-export interface Migration {
-  readonly version: number;
-  readonly sql: string;
-}
 
 export const MIGRATIONS: readonly Migration[] = [runs, steps, images, samples, log];
 
