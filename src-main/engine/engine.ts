@@ -45,7 +45,7 @@ export interface Engine extends EngineInfo {
     block: BlockFunction<W, A, I>,
     options?: TraceOptions,
   ): BlockFunction<W, A, I>;
-  /** Tensors alive and the bytes they hold. */
+  /** Tensors alive, and the bytes the engine holds for them (values it has not used yet may still be JavaScript's). */
   memory(): { tensors: number; bytes: number };
   /** Frees the engine's own resources; the process may then exit cleanly. */
   dispose(): void;

@@ -63,18 +63,21 @@ function time(name: string, body: () => Tensor | Tensor[]): void {
 console.log(`${engine.name} ${engine.version}, ${engine.device}`);
 const traced = engine.trace('bench', block);
 const recomputed = engine.trace('bench', block, { memory: 'recompute' });
+const compiled = engine.trace('bench', block, { xla: true });
 const before = engine.memory();
 scope(() => {
   const expected = gradients(block);
-  for (const f of [traced, recomputed]) {
+  for (const f of [traced, recomputed, compiled]) {
     const relative = gradients(f).map((g, i) => (tf.norm(tf.sub(g, expected[i]!)).dataSync()[0]! / tf.norm(expected[i]!).dataSync()[0]!).toExponential(1));
     console.log('relative difference to eager', relative.join(' '));
   }
 });
 time('forward eager', () => block(weights, adapter, inputs));
 time('forward traced', () => traced(weights, adapter, inputs));
+time('forward traced, XLA', () => compiled(weights, adapter, inputs));
 time('forward + gradient eager', () => gradients(block));
 time('forward + gradient traced', () => gradients(traced));
+time('forward + gradient traced, XLA', () => gradients(compiled));
 time('forward + gradient recomputed', () => gradients(recomputed));
 const small = tf.ones([4, 4]);
 scope(() => {

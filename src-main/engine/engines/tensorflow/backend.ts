@@ -1,21 +1,9 @@
 /** tfjs-node's JavaScript kernels, registered on our binding instead of the package's compiled one. */
 import { assert } from '../../../base/errors.ts';
-import { requirePackage, tf, type DataType, type Tensor } from '../../tf.ts';
+import { requirePackage, tf } from '../../tf.ts';
 import { replaceKernels } from './replaced-kernels.ts';
-import type { TensorFlowBinding, TensorMetadata, Values } from './binding.ts';
-import type { Attribute } from './attributes.ts';
-
-/** What we use of tfjs-node's NodeJSKernelBackend. */
-export interface NodeBackend {
-  binding: TensorFlowBinding;
-  tensorMap: { get(dataId: object): { values: Values | null } };
-  typeAttributeFromTensor(tensor: Tensor): number;
-  getInputTensorIds(tensors: readonly Tensor[]): number[];
-  createOutputTensor(metadata: TensorMetadata): Tensor;
-  executeSingleOutput(name: string, attributes: readonly Attribute[], inputs: readonly Tensor[]): Tensor;
-  executeMultipleOutputs(name: string, attributes: readonly Attribute[], inputs: readonly Tensor[], outputs: number): Tensor[];
-  move(dataId: object, values: Values, shape: number[], dtype: DataType, refCount: number): void;
-}
+import type { TensorFlowBinding } from './binding.ts';
+import type { NodeBackend } from './node-backend.ts';
 
 /**
  * Makes `tensorflow` tfjs's backend.
@@ -64,8 +52,8 @@ function guardTraces(backend: NodeBackend): void {
     const active = backend.binding.recorder;
     if (active) {
       for (const tensor of tensors) {
-        const pending = backend.tensorMap.get(tensor.dataId)?.values;
-        assert(pending == null || (recorder === active && written.has(tensor.dataId)), () =>
+        const pending = backend.tensorMap.get(tensor.dataId)?.values ?? null;
+        assert(pending === null || (recorder === active && written.has(tensor.dataId)), () =>
           `${active.name}: the block uses a tensor of shape [${tensor.shape}] from outside its arguments; pass it as weight, adapter or input`);
       }
     }

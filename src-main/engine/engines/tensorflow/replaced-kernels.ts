@@ -6,7 +6,7 @@
  */
 import { tf, type Tensor } from '../../tf.ts';
 import { attributeType, type Attribute } from './attributes.ts';
-import type { NodeBackend } from './backend.ts';
+import type { NodeBackend } from './node-backend.ts';
 import { dataType } from './capi.ts';
 
 type Shape4 = [number, number, number, number];

@@ -12,7 +12,7 @@ import type { BlockFunction, TensorTree, TraceOptions } from '../../engine.ts';
 import { needGradient, tapeState, watchGradients, withoutTape } from '../../tape.ts';
 import { tf, type Tensor } from '../../tf.ts';
 import { flatten, rebuild, type Leaf } from '../../tree.ts';
-import type { NodeBackend } from './backend.ts';
+import type { NodeBackend } from './node-backend.ts';
 import { dataType } from './capi.ts';
 import { GraphRecorder, type Symbolic } from './graph.ts';
 
