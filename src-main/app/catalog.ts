@@ -9,6 +9,9 @@ import type { Records } from '../history/records.ts';
 import { modelFacts, type ModelFacts } from './model-facts.ts';
 import { projectRoot } from './version.ts';
 
+/** A picture the starter has painted, below resources/. */
+const SAMPLE = 'starter/sample.png';
+
 export class Catalog {
   private readonly home: string;
   private readonly records: Records;
@@ -99,7 +102,7 @@ export class Catalog {
     const { problems, ...facts } = this.read(model);
     return {
       name: model.name, path: model.path, ...facts, usable: problems.length === 0, problem: problems[0] ?? null, builtIn: model.builtIn,
-      lastUsed: used.get(model.name) ?? used.get(model.path) ?? null, picture: model.builtIn ? 'starter/sample.png' : null,
+      lastUsed: used.get(model.name) ?? used.get(model.path) ?? null, picture: model.builtIn && existsSync(join(projectRoot(), 'resources', SAMPLE)) ? SAMPLE : null,
     };
   }
 }

@@ -15,14 +15,24 @@ const stepMs = Number(process.env['DRTUNE_FAKE_STEP_MS'] ?? 250);
 const size = 64;
 let stopped = false;
 
-const send = (message: FromTrainer): Promise<void> => new Promise((sent) => process.send!(message, () => sent()));
+/** Electron's utilityProcess has a parentPort, Node's child_process has process.send. */
+interface ParentPort { postMessage(message: unknown): void; on(name: 'message', listener: (event: { data: ToTrainer }) => void): void }
+const parentPort = (process as unknown as { parentPort?: ParentPort }).parentPort;
+
+function send(message: FromTrainer): Promise<void> {
+  parentPort?.postMessage(message);
+  return parentPort ? pause(1) : new Promise((sent) => process.send!(message, () => sent()));
+}
 const emit = (event: TrainerEvent): Promise<void> => send({ type: 'event', event });
 const pause = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
 
-process.on('message', (message: ToTrainer) => {
+function receive(message: ToTrainer): void {
   if (message.type === 'stop') stopped = true;
-  else void serve(message.job).then(() => process.exit(0));
-});
+  else void serve(message.job).then(() => pause(parentPort ? 50 : 0)).then(() => process.exit(0));
+}
+
+parentPort?.on('message', ({ data }) => receive(data));
+process.on('message', receive);
 process.on('disconnect', () => process.exit(0));
 
 async function serve(job: TrainerJob): Promise<void> {
