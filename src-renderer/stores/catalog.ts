@@ -15,9 +15,12 @@ export const useCatalogStore = defineStore('catalog', () => {
 
   async function load(): Promise<void> {
     try {
-      [models.value, rewards.value, presets.value] = await Promise.all([
+      const [modelList, rewardList, presetList] = await Promise.all([
         api.request('models.list', {}), api.request('rewards.list', {}), api.request('presets.list', {}),
       ]);
+      models.value = modelList;
+      rewards.value = rewardList.map((reward) => ({ ...reward, color: rewardColor(reward.name, reward.color) }));
+      presets.value = presetList;
       loaded.value = true;
       error.value = null;
     } catch (cause) {

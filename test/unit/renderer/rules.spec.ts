@@ -1,0 +1,151 @@
+/** The pages' small pure rules: draft, effort, settings, lists, sides, votes, words. */
+import { describe, expect, it } from 'vitest';
+import { about, bytes, change, duration, value, when } from '../../../src-renderer/format.ts';
+import * as mock from '../../../src-renderer/dev/mock-data.ts';
+import { configOf, draftOf, issuesOf } from '../../../src-renderer/stores/draft.ts';
+import { effortOf, lines, setAside, setEffort } from '../../../src-renderer/stores/effort.ts';
+import { arrange } from '../../../src-renderer/stores/run-list.ts';
+import { axisOf, flatSettings, heldOutCurve, samplePoints, subjects, tunedAt, baseOf } from '../../../src-renderer/stores/run-view.ts';
+import { fieldText, getAt, isDefault, parseField, setAt, SETTING_FIELDS } from '../../../src-renderer/stores/setting-fields.ts';
+import { imageOf, readSide, stepsOf, writeSide } from '../../../src-renderer/stores/sides.ts';
+import { countVotes, voteSentence } from '../../../src-renderer/stores/vote.ts';
+import { runConfigSchema } from '../../../src-main/contract/run.ts';
+
+describe('draft', () => {
+  it('gives back the config it was made from', () => {
+    const config = mock.config();
+    expect(runConfigSchema.parse(configOf(draftOf(config)))).toEqual(config);
+  });
+  it('says what is missing, by setting', () => {
+    const draft = draftOf(mock.config());
+    draft.promptText = '\n  \n';
+    draft.config.rewards = [];
+    draft.config.optimizer.lr = -1;
+    const issues = issuesOf(draft);
+    expect(issues['prompts']).toMatch(/at least one prompt/);
+    expect(issues['rewards']).toMatch(/at least one reward/);
+    expect(issues['optimizer.lr']).toBeTruthy();
+  });
+  it('refuses a held-out prompt that is trained too, and more trained steps than there are', () => {
+    const draft = draftOf(mock.config({ prompts: ['a', 'b'], heldOutPrompts: ['b'] }));
+    draft.config.trainedSteps = 99;
+    expect(issuesOf(draft)['heldOutPrompts']).toMatch(/"b"/);
+    expect(issuesOf(draft)['trainedSteps']).toMatch(/only 20/);
+  });
+});
+
+describe('effort', () => {
+  it('recognises its own settings, and nothing else', () => {
+    const good = setEffort(mock.config(), 'good');
+    expect(effortOf(good)).toBe('good');
+    expect(effortOf({ ...good, batch: good.batch + 1 })).toBeNull();
+  });
+  it('never leaves an early stop beyond the sampling steps', () => {
+    expect(setEffort(mock.config({ earlyStop: 18 }), 'quick').earlyStop).toBeLessThan(12);
+  });
+  it('sets one prompt in five aside and loses none', () => {
+    const prompts = Array.from({ length: 11 }, (_, index) => `p${index}`);
+    const { prompts: rest, heldOut } = setAside(prompts);
+    expect(heldOut).toEqual(['p4', 'p9']);
+    expect([...rest, ...heldOut].sort()).toEqual([...prompts].sort());
+    expect(setAside(['a', 'b']).heldOut).toEqual(['b']);
+    expect(setAside(['a'])).toEqual({ prompts: ['a'], heldOut: [] });
+  });
+  it('counts no blank lines', () => expect(lines(' a \n\n b\n')).toEqual(['a', 'b']));
+});
+
+describe('settings', () => {
+  it('knows every setting of the schema that the other blocks do not own', () => {
+    const owned = ['model', 'prompts', 'heldOutPrompts', 'rewards', 'heldOutRewards'];
+    const nested = { lora: ['rank', 'alpha', 'targets', 'initFile'], optimizer: ['lr', 'weightDecay', 'betas', 'eps', 'clipNorm'], lrSchedule: ['kind', 'warmup'] };
+    const wanted = Object.keys(runConfigSchema.shape).filter((key) => !owned.includes(key)).flatMap((key) => nested[key as keyof typeof nested]?.map((inner) => `${key}.${inner}`) ?? [key]);
+    expect(SETTING_FIELDS.map((field) => field.path).sort()).toEqual(wanted.sort());
+  });
+  it('reads what it writes', () => {
+    const config = mock.config();
+    for (const field of SETTING_FIELDS) expect(parseField(field, fieldText(getAt(config, field.path))) ?? undefined).toEqual(getAt(config, field.path));
+  });
+  it('sets deep values without changing the original, and takes undefined out', () => {
+    const config = mock.config();
+    const next = setAt(config, 'lora.rank', 4);
+    expect(next.lora.rank).toBe(4);
+    expect(config.lora.rank).toBe(16);
+    expect(isDefault(next, 'lora.rank')).toBe(false);
+    expect('width' in setAt({ width: 8 }, 'width', undefined)).toBe(false);
+  });
+});
+
+describe('lists', () => {
+  const runs = [mock.detail('a', 'Red apple', 'finished', { ago: 10 }).summary, mock.detail('b', 'Blue sky', 'failed', { step: 20, ago: 5 }).summary];
+  it('searches names, rewards and states by all words, and filters by state', () => {
+    expect(arrange(runs, 'apple symmetry', new Set(), 'newest').map((run) => run.id)).toEqual(['a']);
+    expect(arrange(runs, '', new Set(['failed'] as const), 'newest').map((run) => run.id)).toEqual(['b']);
+    expect(arrange(runs, 'nowhere', new Set(), 'newest')).toEqual([]);
+  });
+  it('sorts by what was gained', () => expect(arrange(runs, '', new Set(), 'gain').map((run) => run.id)).toEqual(['a', 'b']));
+});
+
+describe('pictures of a run', () => {
+  const detail = mock.detail('r', 'Run', 'finished');
+  const [first] = subjects(detail.images);
+  it('never shows a tuned picture as base', () => {
+    for (const subject of subjects(detail.images)) {
+      expect(baseOf(detail.images, subject.key)?.weights).toBe('base');
+      expect(tunedAt(detail.images, subject.key, 60)?.weights).not.toBe('base');
+    }
+  });
+  it('finds the newest picture at or before a step, or exactly that one', () => {
+    expect(tunedAt(detail.images, first!.key, 25)?.step).toBe(20);
+    expect(tunedAt(detail.images, first!.key, 25, true)).toBeNull();
+    expect(samplePoints(detail.images)).toEqual([0, 10, 20, 30, 40, 50, 60]);
+  });
+  it('puts all lines on one axis', () => {
+    const axis = axisOf(detail);
+    const held = axis.at(heldOutCurve(detail));
+    expect(held).toHaveLength(axis.x.length);
+    expect(held.filter((one) => one !== null)).toHaveLength(7);
+  });
+  it('writes a side and reads it back', () => {
+    expect(readSide(writeSide({ run: 'r@1', step: 'base' }))).toEqual({ run: 'r@1', step: 'base' });
+    expect(readSide(writeSide({ run: 'r', step: 20 }))).toEqual({ run: 'r', step: 20 });
+    expect(readSide('nonsense')).toBeNull();
+    expect(stepsOf(detail)).toEqual([10, 20, 30, 40, 50, 60]);
+    expect(imageOf(detail, { run: 'r', step: 'base' }, first!.key)?.role).toBe('base');
+  });
+  it('flattens a config for the table', () => {
+    expect(flatSettings({ a: { b: 1 }, c: [{ d: 2 }], e: [1, 2] })).toEqual([{ key: 'a.b', value: '1' }, { key: 'c[0].d', value: '2' }, { key: 'e', value: '1, 2' }]);
+  });
+});
+
+describe('blind vote', () => {
+  const ballots = (b: number, a: number, tie = 0) => [...Array<'b'>(b).fill('b'), ...Array<'a'>(a).fill('a'), ...Array<'tie'>(tie).fill('tie')].map((choice, index) => ({ key: String(index), prompt: 'p', choice }));
+  it("agrees with Wilson's interval: 31 of 40", () => {
+    const result = countVotes(ballots(31, 9));
+    expect(result.low).toBeCloseTo(0.625, 3);
+    expect(result.high).toBeCloseTo(0.877, 3);
+    expect(voteSentence(result, 'Base', 'Tuned')).toBe('Tuned preferred 31 of 40; 95 % interval 62–88 %: Tuned is better.');
+  });
+  it('counts a tie as half a vote for each, and claims nothing from few votes', () => {
+    expect(countVotes(ballots(1, 1, 2)).rate).toBe(0.5);
+    expect(voteSentence(countVotes(ballots(2, 1)), 'A', 'B')).toMatch(/too close to say/);
+    expect(countVotes([])).toMatchObject({ low: 0, high: 1 });
+  });
+});
+
+describe('words for numbers', () => {
+  it('writes values', () => {
+    expect(value(-0.1094)).toBe('−0.109');
+    expect(value(0.00001)).toBe('1.0e−5');
+    expect(value(1234.5)).toBe('1234.5');
+    expect(value(null)).toBe('–');
+    expect(change(0.2)).toBe('+0.200');
+  });
+  it('writes sizes and times', () => {
+    expect(bytes(999)).toBe('999 B');
+    expect(bytes(999_999)).toBe('1.0 MB');
+    expect(duration(3725)).toBe('1 h 02 min');
+    expect(duration(61)).toBe('1 min 01 s');
+    expect(about(170)).toBe('about 3 minutes');
+    expect(when(0, 30_000)).toBe('just now');
+  });
+});
