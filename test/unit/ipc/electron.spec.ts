@@ -1,5 +1,5 @@
 /** Electron's side with Electron itself replaced: what the window may do, who may ask, how processes are started. */
-import { EventEmitter } from 'node:events';
+import type { EventEmitter } from 'node:events';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { App } from '../../../src-main/app/open-app.ts';
 
