@@ -57,21 +57,23 @@ export function resizeBicubic(images: Tensor4D, height: number, width: number): 
 }
 
 /**
- * Short side to `size` (the long one rounded down), then the centre square of `crop`.
+ * Short side to `size`, the long one in proportion, rounded down.
  * @param images [B,H,W,C]
- * @returns [B,crop,crop,C]
- * Source: transformers image_transforms.get_resize_output_image_size and center_crop.
+ * Source: transformers image_transforms.get_resize_output_image_size.
  */
-export function resizeAndCrop(images: Tensor4D, size: number, crop: number): Tensor4D {
+export function resizeShortSide(images: Tensor4D, size: number): Tensor4D {
+  const [, H, W] = images.shape;
+  return H <= W ? resizeBicubic(images, size, Math.floor((size * W) / H)) : resizeBicubic(images, Math.floor((size * H) / W), size);
+}
+
+/**
+ * The middle of a picture.
+ * @param images [B,H,W,C]
+ * @returns [B,height,width,C]
+ * Source: transformers image_transforms.center_crop.
+ */
+export function cropCentre(images: Tensor4D, height: number, width: number): Tensor4D {
   const [B, H, W, C] = images.shape;
-  assert(crop <= size, () => `resizeAndCrop: crop ${crop} of a short side of ${size}`);
-  const height = H <= W ? size : Math.floor((size * H) / W);
-  const width = H <= W ? Math.floor((size * W) / H) : size;
-  return scope(() => {
-    const resized = resizeBicubic(images, height, width);
-    if (height === crop && width === crop) return resized;
-    const top = Math.floor((height - crop) / 2);
-    const left = Math.floor((width - crop) / 2);
-    return tf.slice(resized, [0, top, left, 0], [B, crop, crop, C]);
-  });
+  assert(height <= H && width <= W, () => `cropCentre: ${height} x ${width} of ${H} x ${W}`);
+  return scope(() => tf.slice(images, [0, Math.floor((H - height) / 2), Math.floor((W - width) / 2), 0], [B, height, width, C]));
 }

@@ -9,7 +9,10 @@ import { rewardDefinition } from '../../../src-main/rewards/index.ts';
 import { readFixture, relativeL2 } from '../../helpers/fixture.ts';
 
 const fixture = readFixture(join(import.meta.dirname, 'rewards.safetensors'));
-const clip = { shortSide: 16, crop: 16, mean: [0.48145466, 0.4578275, 0.40821073], std: [0.26862954, 0.26130258, 0.27577711] };
+const clip = {
+  resize: { shortestEdge: 16 }, crop: { height: 16, width: 16 },
+  mean: [0.48145466, 0.4578275, 0.40821073], std: [0.26862954, 0.26130258, 0.27577711],
+} as const;
 
 beforeAll(() => openEngine({ prefer: 'wasm', home: '' }));
 

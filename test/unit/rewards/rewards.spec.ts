@@ -8,7 +8,7 @@ import { trueJpegBitsPerPixel } from '../../../src-main/rewards/compressibility.
 import { LATER_REWARDS, REWARDS, rewardDefinition, rewardInfos } from '../../../src-main/rewards/index.ts';
 import { jpegBitsPerPixel, padByEdge, quantisationTable } from '../../../src-main/rewards/jpeg.ts';
 import { measurePictures } from '../../../src-main/rewards/measures.ts';
-import { bicubicWeights, resizeAndCrop } from '../../../src-main/rewards/resize.ts';
+import { bicubicWeights, cropCentre, resizeShortSide } from '../../../src-main/rewards/resize.ts';
 import { drawnPicture, drawnPictures, uniform } from '../../helpers/pictures.ts';
 
 const PLAIN = ['symmetry', 'relative-symmetry', 'compressibility', 'incompressibility', 'brightness', 'colorfulness'];
@@ -120,8 +120,8 @@ describe('resizing', () => {
     const weights = bicubicWeights(13, 5);
     for (let i = 0; i < 5; i++) expect(weights.slice(i * 13, (i + 1) * 13).reduce((a, b) => a + b, 0)).toBeCloseTo(1, 6);
     const picture = drawnPicture(3, 8, 8);
-    expect([...resizeAndCrop(picture, 8, 8).dataSync()]).toEqual([...picture.dataSync()]);
-    expect(resizeAndCrop(drawnPicture(3, 9, 20), 8, 6).shape).toEqual([1, 6, 6, 3]);
+    expect([...cropCentre(resizeShortSide(picture, 8), 8, 8).dataSync()]).toEqual([...picture.dataSync()]);
+    expect(cropCentre(resizeShortSide(drawnPicture(3, 9, 20), 8), 6, 6).shape).toEqual([1, 6, 6, 3]);
   });
 });
 

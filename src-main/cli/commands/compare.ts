@@ -1,0 +1,99 @@
+/** Base against tuned: the same prompts and seeds with both weights, as pictures, a list and one sheet. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { fileInside } from '../../app/run-folders.ts';
+import { RunRecorder } from '../../app/run-recorder.ts';
+import { AppError } from '../../base/errors.ts';
+import { configOf } from '../../history/runs.ts';
+import type { Adapter } from '../../nn/lora.ts';
+import { adapterHash } from '../../pipeline/adapter.ts';
+import { readLora } from '../../pipeline/lora-file.ts';
+import { readPrompts } from '../../train/prompts.ts';
+import { paint, writePicture, type Painted, type SamplePoint } from '../../train/samples.ts';
+import { openSession, type Session } from '../../train/session.ts';
+import { parseSeeds } from '../arguments.ts';
+import { commandEngine, type Command } from '../command.ts';
+import { writeSheet } from '../sheet.ts';
+import { findRun } from './history.ts';
+
+/** Prompts that are compared where none are named. */
+const PROMPTS = 8;
+
+export interface Pair {
+  readonly base: Painted;
+  readonly tuned: Painted;
+}
+
+/** Paints every point with base and tuned weights. */
+export async function paintPairs(session: Session, adapter: Adapter, points: readonly SamplePoint[], done?: (count: number, total: number) => void): Promise<Pair[]> {
+  const rows: Painted[][] = [];
+  for (const weights of [null, adapter]) {
+    const row: Painted[] = [];
+    rows.push(row);
+    for await (const each of paint(session, weights, points)) {
+      row.push(each);
+      done?.((rows.length - 1) * points.length + row.length, 2 * points.length);
+    }
+  }
+  return rows[0]!.map((base, i) => ({ base, tuned: rows[1]![i]! }));
+}
+
+/** The LoRA file of a run's checkpoint, the newest where no step is named. @throws AppError('not-found') */
+export function checkpointFile(recorder: RunRecorder, runId: string, step: number | undefined): { file: string; step: number } {
+  const checkpoints = recorder.records.checkpoints(runId);
+  const found = step === undefined ? checkpoints.at(-1) : checkpoints.find((each) => each.step === step);
+  if (!found) {
+    throw new AppError('not-found', `The run has no checkpoint${step === undefined ? '' : ` at step ${step}`}.`, {
+      hint: checkpoints.length > 0 ? `It has: ${checkpoints.map((each) => each.step).join(', ')}.` : 'Train it first.',
+    });
+  }
+  return { file: fileInside(recorder.runDir(runId), found.file), step: found.step };
+}
+
+export const compare: Command = {
+  name: 'compare',
+  usage: 'compare --run RUN --out DIR [--prompts FILE] [--seeds 0..3] [--step N] [--engine NAME] [--json]',
+  what: 'Base and tuned pictures of the same prompts and seeds, pairs.json and compare.png.',
+  flags: { run: { type: 'string' }, prompts: { type: 'string' }, seeds: { type: 'string' }, step: { type: 'string' }, out: { type: 'string' }, engine: { type: 'string' } },
+  async run(context) {
+    const { args, home, print } = context;
+    args.allowPositionals(0);
+    const [text, out] = [args.need('run'), resolve(args.need('out'))];
+    const seeds = args.text('seeds') === undefined ? [0, 1, 2, 3] : parseSeeds(args.text('seeds')!);
+    const prompts = args.text('prompts') === undefined ? undefined : readPrompts(resolve(args.text('prompts')!), 'prompts');
+    const recorder = RunRecorder.open(home);
+    try {
+      const run = findRun(recorder, text);
+      const config = configOf(recorder.runs.get(run.id));
+      const checkpoint = checkpointFile(recorder, run.id, args.number('step', { min: 0, whole: true }));
+      const session = await openSession(config, { engine: await commandEngine(context, config.engine), home });
+      const adapter = readLora(checkpoint.file, { targets: session.pipeline.loraTargets(config.lora.targets) });
+      const own = [...session.heldOutPrompts, ...session.prompts].slice(0, PROMPTS);
+      const points = (prompts ?? own).flatMap((prompt, promptIndex) => seeds.map((seed) => ({ prompt, promptIndex, seed, heldOut: !session.prompts.includes(prompt) })));
+      const pairs = await paintPairs(session, adapter, points);
+      mkdirSync(out, { recursive: true });
+      const list = await writePairs(session, out, pairs);
+      const report = { run: run.id, step: checkpoint.step, weights: adapterHash(adapter).slice(0, 16), pairs: list };
+      writeFileSync(join(out, 'pairs.json'), `${JSON.stringify(report, null, 1)}\n`);
+      await writeSheet(join(out, 'compare.png'), pairs.map(({ base, tuned }) => ({ base: base.pixels, tuned: tuned.pixels })), session.width, session.height);
+      if (args.json) print(JSON.stringify({ out, ...report }));
+      else print(`${pairs.length} pairs in ${out}, the sheet is ${join(out, 'compare.png')}`);
+      session.dispose();
+      return 0;
+    } finally {
+      recorder.close();
+    }
+  },
+};
+
+async function writePairs({ width, height }: Session, out: string, pairs: readonly Pair[]): Promise<object[]> {
+  const list: object[] = [];
+  for (const { base, tuned } of pairs) {
+    const name = `${String(base.promptIndex).padStart(3, '0')}-seed-${base.seed}`;
+    const files = { base: `${name}-base.png`, tuned: `${name}-tuned.png` };
+    await writePicture(join(out, files.base), base.pixels, width, height);
+    await writePicture(join(out, files.tuned), tuned.pixels, width, height);
+    list.push({ prompt: base.prompt, seed: base.seed, ...files, rewards: { base: base.rewards, tuned: tuned.rewards } });
+  }
+  return list;
+}

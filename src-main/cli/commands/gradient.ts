@@ -1,0 +1,48 @@
+/** One DRTune gradient as a file: the proof tool for tests and bug reports. */
+import { mkdirSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { readFloatsSync, scope } from '../../engine/scope.ts';
+import type { Tensor4D } from '../../engine/tf.ts';
+import { toChannelsFirst } from '../../pipeline/images.ts';
+import { openSession } from '../../train/session.ts';
+import { singleGradient } from '../../train/single-gradient.ts';
+import { writeSafetensors, type TensorData } from '../../weights/safetensors.ts';
+import { UsageError } from '../arguments.ts';
+import { commandEngine, type Command } from '../command.ts';
+import { CONFIG_FLAGS, readConfig } from '../config-file.ts';
+
+/** [B,h,w,C] as torch stores it, [B,C,h,w]. */
+export function channelsFirst(x: Tensor4D): TensorData {
+  return scope(() => {
+    const moved = toChannelsFirst(x);
+    return { shape: moved.shape, data: readFloatsSync(moved) };
+  });
+}
+
+export const gradient: Command = {
+  name: 'gradient',
+  usage: 'gradient --config FILE --out FILE [--lora FILE] [--method replay|full-tape] [--set key=value]... [--engine NAME] [--json]',
+  what: 'One DRTune gradient of the reward, keyed by parameter path, with reward and x0.',
+  flags: { ...CONFIG_FLAGS, lora: { type: 'string' }, out: { type: 'string' }, method: { type: 'string' }, engine: { type: 'string' } },
+  async run(context) {
+    const { args, home, print } = context;
+    args.allowPositionals(0);
+    const out = resolve(args.need('out'));
+    const method = args.text('method') ?? 'replay';
+    if (method !== 'replay' && method !== 'full-tape') throw new UsageError(`--method is "${method}", expected replay or full-tape.`);
+    const read = readConfig(args);
+    const lora = args.text('lora');
+    const config = lora === undefined ? read : { ...read, lora: { ...read.lora, initFile: resolve(lora) } };
+    const session = await openSession(config, { engine: await commandEngine(context, config.engine), home });
+    const { gradients, x0, reward, terms, kl, plan } = singleGradient(session, method);
+    const tensors: Record<string, TensorData> = { reward: { shape: [1], data: Float32Array.of(reward) }, x0: channelsFirst(x0) };
+    for (const [name, tensor] of gradients) tensors[`unet.${name}`] = { shape: tensor.shape, data: readFloatsSync(tensor) };
+    mkdirSync(dirname(out), { recursive: true });
+    const steps = { trainedSteps: JSON.stringify(plan.trained), earlyStopStep: String(plan.stop) };
+    writeSafetensors(out, tensors, { metadata: { format: 'pt', method, ...steps, config: JSON.stringify(config) } });
+    if (args.json) print(JSON.stringify({ out, method, reward, terms, kl, trainedSteps: plan.trained, earlyStopStep: plan.stop, parameters: gradients.size }));
+    else print(`reward ${reward}, trained steps ${plan.trained.join(', ')} (counted from the end), ${gradients.size} gradients in ${out}`);
+    session.dispose();
+    return 0;
+  },
+};

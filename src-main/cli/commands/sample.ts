@@ -1,0 +1,145 @@
+/** Pictures from prompts, as files; with --save-tensors also what led to them. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { AppError } from '../../base/errors.ts';
+import { appVersion } from '../../app/version.ts';
+import { nearestKey, SCHEDULERS } from '../../contract/run.ts';
+import { readFloatsSync, scope } from '../../engine/scope.ts';
+import { tf, type Tensor4D } from '../../engine/tf.ts';
+import { findModel, STARTER } from '../../models/known.ts';
+import type { Adapter } from '../../nn/lora.ts';
+import { openPipeline } from '../../pipeline/load.ts';
+import { adapterHash, everyLoraTarget } from '../../pipeline/adapter.ts';
+import { readLora } from '../../pipeline/lora-file.ts';
+import type { Pipeline } from '../../pipeline/pipeline.ts';
+import { toUnitRange } from '../../pipeline/images.ts';
+import { textToImage } from '../../pipeline/sample.ts';
+import { noiseOfSeeds } from '../../train/noise.ts';
+import { writePicture } from '../../train/samples.ts';
+import { openSafetensors, writeSafetensors } from '../../weights/safetensors.ts';
+import { UsageError, type Arguments } from '../arguments.ts';
+import { commandEngine, type Command } from '../command.ts';
+import { channelsFirst } from './gradient.ts';
+
+/** Pictures that are denoised together. */
+const AT_ONCE = 4;
+
+interface Request {
+  readonly prompt: string;
+  readonly negativePrompt: string;
+  readonly steps: number;
+  readonly guidance: number;
+  readonly scheduler: string;
+  readonly width: number;
+  readonly height: number;
+}
+
+export const sample: Command = {
+  name: 'sample',
+  usage: 'sample --prompt P --out DIR [--model M] [--negative N] [--steps T] [--guidance G] [--scheduler S] [--width W --height H] [--seed S] [--count C] [--lora FILE[:scale]] [--latents FILE] [--save-tensors] [--engine NAME] [--json]',
+  what: 'Pictures as PNG with manifest.json; --save-tensors adds noise, latents and image.',
+  flags: {
+    model: { type: 'string' }, prompt: { type: 'string' }, negative: { type: 'string' }, steps: { type: 'string' }, guidance: { type: 'string' }, scheduler: { type: 'string' },
+    width: { type: 'string' }, height: { type: 'string' }, seed: { type: 'string' }, count: { type: 'string' }, lora: { type: 'string' }, latents: { type: 'string' },
+    out: { type: 'string' }, 'save-tensors': { type: 'boolean' }, engine: { type: 'string' },
+  },
+  async run(context) {
+    const { args, home, print } = context;
+    args.allowPositionals(0);
+    const [prompt, out] = [args.need('prompt'), resolve(args.need('out'))];
+    const seed = args.number('seed', { min: 0, whole: true }) ?? 0;
+    const wanted = args.number('count', { min: 1, max: 10_000, whole: true });
+    const common = {
+      prompt, negativePrompt: args.text('negative') ?? '', steps: args.number('steps', { min: 1, max: 1000, whole: true }) ?? 25,
+      guidance: args.number('guidance', { min: 0 }) ?? 5, scheduler: schedulerName(args),
+    };
+    const size = { width: args.number('width', { min: 1, whole: true }), height: args.number('height', { min: 1, whole: true }) };
+    const model = findModel(home, args.text('model') ?? STARTER);
+    const engine = await commandEngine(context);
+    const pipeline = await openPipeline(engine, model.path, { name: model.name });
+    const { info } = pipeline;
+    const adapter = openLora(args.text('lora'), pipeline);
+    const given = args.text('latents') === undefined ? undefined : readNoise(resolve(args.text('latents')!), info.latentChannels);
+    const [, h, w] = given?.shape ?? [0, 0, 0];
+    const request: Request = {
+      ...common, width: size.width ?? (given ? w * info.vaeFactor : info.defaultWidth), height: size.height ?? (given ? h * info.vaeFactor : info.defaultHeight),
+    };
+    if (given && wanted !== undefined && wanted !== given.shape[0]) throw new AppError('config', `--count is ${wanted}, but the noise of --latents is for ${given.shape[0]} pictures.`);
+    const count = given?.shape[0] ?? wanted ?? 1;
+    mkdirSync(out, { recursive: true });
+    const parts = paintAll(pipeline, request, adapter, given ?? { seed, count });
+    const images: { file: string; seed: number | null }[] = [];
+    for (const picture of parts.pictures) {
+      const file = `${String(images.length).padStart(3, '0')}.png`;
+      await writePicture(join(out, file), picture, request.width, request.height);
+      images.push({ file, seed: given ? null : seed + images.length });
+    }
+    if (args.flag('save-tensors')) writeSafetensors(join(out, 'tensors.safetensors'), parts.tensors, { metadata: { format: 'pt' } });
+    const manifest = {
+      app: appVersion(), model: model.name, modelPath: model.path, ...request, lora: args.text('lora') ?? null, weights: adapter ? adapterHash(adapter).slice(0, 16) : 'base',
+      latents: args.text('latents') ?? null, engine: { name: engine.name, version: engine.version, device: engine.device, why: engine.why }, images,
+    };
+    writeFileSync(join(out, 'manifest.json'), `${JSON.stringify(manifest, null, 1)}\n`);
+    if (args.json) print(JSON.stringify({ out, ...manifest }));
+    else print(`${images.length} picture${images.length === 1 ? '' : 's'} in ${out}`);
+    pipeline.dispose();
+    return 0;
+  },
+};
+
+function schedulerName(args: Arguments): string {
+  const name = args.text('scheduler') ?? 'ddim';
+  if ((SCHEDULERS as readonly string[]).includes(name)) return name;
+  const near = nearestKey(name, SCHEDULERS);
+  throw new UsageError(`There is no scheduler "${name}"${near ? `: did you mean "${near}"?` : `. There are: ${SCHEDULERS.join(', ')}.`}`);
+}
+
+/** FILE[:scale] */
+function openLora(text: string | undefined, pipeline: Pipeline): Adapter | null {
+  if (text === undefined) return null;
+  const match = /^(.+):(-?\d+(?:\.\d+)?)$/.exec(text);
+  const [file, scale] = match ? [match[1]!, Number(match[2])] : [text, 1];
+  const adapter = readLora(resolve(file), { targets: pipeline.loraTargets(everyLoraTarget) });
+  return { ...adapter, scale: adapter.scale * scale }; // the tensors are the file's, the process ends with the command
+}
+
+/** Key `noise` [B,C,h,w] of a file, as [B,h,w,C]. @throws AppError('weights') */
+function readNoise(path: string, channels: number): Tensor4D {
+  using file = openSafetensors(path);
+  const entry = file.entries.get('noise');
+  if (!entry) throw new AppError('weights', `${path} has no tensor "noise".`, { hint: `It has: ${[...file.entries.keys()].slice(0, 8).join(', ') || 'nothing'}.` });
+  if (entry.shape.length !== 4 || entry.shape[1] !== channels) throw new AppError('weights', `"noise" of ${path} is [${entry.shape}], expected [pictures,${channels},height,width].`);
+  return scope(() => tf.transpose(tf.tensor4d(file.readFloats('noise'), entry.shape as [number, number, number, number]), [0, 2, 3, 1]));
+}
+
+interface Painted {
+  /** Each [H,W,3] in [0,1]. */
+  pictures: Float32Array[];
+  tensors: Record<'noise' | 'latents' | 'image', ReturnType<typeof channelsFirst>>;
+}
+
+/** @param source the noise itself, or the first seed and how many */
+function paintAll(pipeline: Pipeline, request: Request, adapter: Adapter | null, source: Tensor4D | { seed: number; count: number }): Painted {
+  return scope(() => {
+    const { width, height } = request;
+    const seeds = 'seed' in source ? Array.from({ length: source.count }, (_, i) => source.seed + i) : [];
+    const noise = 'seed' in source ? undefined : source;
+    const total = noise?.shape[0] ?? seeds.length;
+    const parts: Record<'noise' | 'latents' | 'image', Tensor4D[]> = { noise: [], latents: [], image: [] };
+    for (let from = 0; from < total; from += AT_ONCE) {
+      const count = Math.min(AT_ONCE, total - from);
+      const own = noise ? tf.slice(noise, [from, 0, 0, 0], [count, ...noise.shape.slice(1)]) as Tensor4D : noiseOfSeeds(pipeline.info, seeds.slice(from, from + count), width, height);
+      const { prompt, ...rest } = request;
+      const result = textToImage(pipeline, { ...rest, prompts: new Array<string>(count).fill(prompt), seed: 0, noise: own, adapter })!;
+      for (const key of ['noise', 'latents', 'image'] as const) parts[key].push(result[key]);
+    }
+    const whole = (key: keyof typeof parts): Tensor4D => tf.concat(parts[key], 0);
+    const image = whole('image');
+    const values = readFloatsSync(toUnitRange(image));
+    const size = values.length / total;
+    return {
+      pictures: Array.from({ length: total }, (_, i) => values.slice(i * size, (i + 1) * size)),
+      tensors: { noise: channelsFirst(whole('noise')), latents: channelsFirst(whole('latents')), image: channelsFirst(image) },
+    };
+  });
+}

@@ -1,0 +1,119 @@
+/** Run configs from a file or a preset, with `--set key=value`, checked by the one schema. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { AppError, errorLine } from '../base/errors.ts';
+import { presetSchema, type Preset } from '../contract/api.ts';
+import { describeIssues, nearestKey, runConfigSchema, type RunConfig } from '../contract/run.ts';
+import { resourcesFolder } from '../models/known.ts';
+import { UsageError, type Arguments, type FlagSpecs } from './arguments.ts';
+
+/** The flags of a command that takes a config. */
+export const CONFIG_FLAGS: FlagSpecs = {
+  config: { type: 'string' },
+  preset: { type: 'string' },
+  set: { type: 'string', multiple: true },
+};
+
+/** @throws AppError('config') for a bad file or value, UsageError where neither --config nor --preset is given */
+export function readConfig(args: Arguments): RunConfig {
+  const [file, preset] = [args.text('config'), args.text('preset')];
+  if ((file === undefined) === (preset === undefined)) throw new UsageError('Give either --config FILE or --preset NAME.');
+  const raw = file === undefined ? (structuredClone(findPreset(preset!).config) as Record<string, unknown>) : readJson(file);
+  const folder = file === undefined ? process.cwd() : dirname(resolve(file));
+  absolutePaths(raw, folder);
+  for (const assignment of args.texts('set')) applySet(raw, assignment);
+  absolutePaths(raw, process.cwd()); // what --set named is relative to where the user is
+  return checkConfig(raw);
+}
+
+/** @throws AppError('config') with one line for every fault */
+export function checkConfig(raw: unknown): RunConfig {
+  const parsed = runConfigSchema.safeParse(raw);
+  if (!parsed.success) throw new AppError('config', `The config is wrong: ${describeIssues(parsed.error)}.`);
+  return parsed.data;
+}
+
+function readJson(file: string): Record<string, unknown> {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new AppError('config', `The config ${file} cannot be read: ${errorLine(cause)}.`, { cause });
+  }
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new SyntaxError('it is not an object');
+    return value as Record<string, unknown>;
+  } catch (cause) {
+    throw new AppError('config', `The config ${file} is not JSON: ${errorLine(cause)}.`, { cause });
+  }
+}
+
+/**
+ * Sets one key, e.g. "lora.rank=8", "prompts=[\"a cat\"]", "rewards.0.weight=2". The value is JSON, or a text where it is none.
+ * @throws AppError('config')
+ */
+export function applySet(config: Record<string, unknown>, assignment: string): void {
+  const at = assignment.indexOf('=');
+  if (at < 1) throw new AppError('config', `--set ${assignment} is not key=value.`);
+  const path = assignment.slice(0, at).split('.');
+  const text = assignment.slice(at + 1);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    value = text;
+  }
+  let place: Record<string, unknown> = config;
+  for (const part of path.slice(0, -1)) {
+    const next = Object.hasOwn(place, part) ? place[part] : (place[part] = {});
+    if (typeof next !== 'object' || next === null) throw new AppError('config', `--set ${assignment}: "${part}" is not a group of settings.`);
+    place = next as Record<string, unknown>;
+  }
+  const last = path.at(-1)!;
+  if (['__proto__', 'constructor', 'prototype'].some((each) => path.includes(each))) throw new AppError('config', `--set ${assignment}: unknown key.`);
+  if (value === null) delete place[last];
+  else place[last] = value;
+}
+
+/** Files and folders named in a config become absolute, seen from `folder`. A model that is no path stays a name. */
+function absolutePaths(config: Record<string, unknown>, folder: string): void {
+  const path = (holder: unknown, key: string): void => {
+    if (typeof holder !== 'object' || holder === null) return;
+    const record = holder as Record<string, unknown>;
+    const value = record[key];
+    if (typeof value === 'string' && value !== '' && !isAbsolute(value)) record[key] = resolve(folder, value);
+  };
+  path(config, 'prompts');
+  path(config, 'heldOutPrompts');
+  path(config['lora'], 'initFile');
+  for (const terms of [config['rewards'], config['heldOutRewards']]) {
+    if (Array.isArray(terms)) for (const term of terms) path(term, 'model');
+  }
+  const model = config['model'];
+  if (typeof model === 'string' && (model.includes('/') || model.includes('\\') || model.startsWith('.'))) path(config, 'model');
+}
+
+/** Every preset that comes with the app. */
+export function listPresets(): Preset[] {
+  const folder = join(resourcesFolder(), 'presets');
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.json'))
+    .sort()
+    .map((name) => {
+      const parsed = presetSchema.safeParse(readJson(join(folder, name)));
+      if (!parsed.success) throw new AppError('config', `The preset ${name} is wrong: ${describeIssues(parsed.error)}.`);
+      return parsed.data;
+    });
+}
+
+/** @throws AppError('config') naming the nearest preset */
+export function findPreset(name: string): Preset {
+  const presets = listPresets();
+  const found = presets.find((each) => each.name === name);
+  if (found) return found;
+  const names = presets.map((each) => each.name);
+  const near = nearestKey(name, names);
+  throw new AppError('config', `There is no preset "${name}".`, { hint: near ? `Did you mean "${near}"?` : `Presets: ${names.join(', ')}.` });
+}

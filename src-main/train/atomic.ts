@@ -1,0 +1,40 @@
+/** Files that are whole or not there: temporary name, flush, rename. */
+import { createHash } from 'node:crypto';
+import { closeSync, fsyncSync, mkdirSync, openSync, readSync, renameSync, writeSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+
+/** Writes a file under a temporary name, flushes it to the disk and renames it. */
+export function writeWhole(file: string, content: Uint8Array | string): void {
+  mkdirSync(dirname(file), { recursive: true });
+  const temporary = join(dirname(file), `.${basename(file)}.part`);
+  writeFlushed(temporary, content);
+  renameSync(temporary, file);
+}
+
+/** Writes a file and flushes it. */
+function writeFlushed(file: string, content: Uint8Array | string): void {
+  const bytes = typeof content === 'string' ? Buffer.from(content) : content;
+  const handle = openSync(file, 'w');
+  try {
+    for (let at = 0; at < bytes.length; ) at += writeSync(handle, bytes, at);
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
+}
+
+/** sha256 of a file, in hex; read in pieces, so that a checkpoint of several gigabytes is no trouble. */
+export function sha256Of(file: string): string {
+  const hash = createHash('sha256');
+  const piece = Buffer.allocUnsafe(1 << 22);
+  const handle = openSync(file, 'r');
+  try {
+    for (let read = 1; read > 0; ) {
+      read = readSync(handle, piece, 0, piece.length, null);
+      hash.update(piece.subarray(0, read));
+    }
+  } finally {
+    closeSync(handle);
+  }
+  return hash.digest('hex');
+}

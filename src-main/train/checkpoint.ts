@@ -1,0 +1,191 @@
+/**
+ * Checkpoints: a folder `checkpoints/step-000020/` with the LoRA as others read it, the trainer's state, and their sha256. It is
+ * written under a temporary name and renamed, so it is whole or not there; damage that comes later is found by the sums.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { AppError, errorLine } from '../base/errors.ts';
+import type { PictureMeasures } from '../contract/events.ts';
+import type { Adapter } from '../nn/lora.ts';
+import { writeDiffusersLora } from '../pipeline/lora-file.ts';
+import { openSafetensors, writeSafetensors, type TensorData } from '../weights/safetensors.ts';
+import type { AdamWState } from './adamw.ts';
+import { sha256Of, writeWhole } from './atomic.ts';
+
+export const LORA_FILE = 'lora.safetensors';
+const STATE_FILE = 'state.safetensors';
+const INDEX_FILE = 'checkpoint.json';
+/** How many newest checkpoints keep the state that resuming needs. */
+const STATES_KEPT = 2;
+
+/** Measures of the base model's pictures, kept so that a resumed run compares with the same. */
+export interface Baseline {
+  readonly heldOut: PictureMeasures | null;
+  readonly trained: PictureMeasures | null;
+}
+
+/** Everything a run needs to go on as if it had not been interrupted. */
+export interface TrainerState {
+  /** Finished iterations. */
+  step: number;
+  readonly values: Float32Array[];
+  readonly optimizer: AdamWState;
+  /** Average of the values; null without one. */
+  readonly average: Float32Array[] | null;
+  averageUpdates: number;
+  /** Iterations left out one after the other, up to now. */
+  skippedInARow: number;
+  skipped: number;
+  readonly alarmsOn: Set<string>;
+  baseline: Baseline;
+}
+
+/** Names and shapes of the parameters, in the order of every list of values. */
+export interface CheckpointShape {
+  readonly names: readonly string[];
+  readonly shapes: readonly (readonly [number, number])[];
+}
+
+export interface WrittenCheckpoint {
+  /** Path of the LoRA file relative to the run's folder. */
+  readonly file: string;
+  /** Of the LoRA file. */
+  readonly sha256: string;
+  /** Of the whole checkpoint. */
+  readonly bytes: number;
+}
+
+interface Index {
+  readonly version: 1;
+  readonly step: number;
+  readonly optimizerStep: number;
+  readonly averageUpdates: number;
+  readonly skippedInARow: number;
+  readonly skipped: number;
+  readonly alarmsOn: readonly string[];
+  readonly baseline: Baseline;
+  readonly sha256: Readonly<Record<string, string>>;
+}
+
+export const checkpointName = (step: number): string => `step-${String(step).padStart(6, '0')}`;
+const checkpointsFolder = (runDir: string): string => join(runDir, 'checkpoints');
+
+/**
+ * Writes a checkpoint; older ones lose their state, never their LoRA.
+ * @param adapter what is sampled and exported: the average where there is one
+ * @throws AppError('disk')
+ */
+export function writeCheckpoint(runDir: string, state: TrainerState, shape: CheckpointShape, adapter: Adapter): WrittenCheckpoint {
+  const name = checkpointName(state.step);
+  const folder = join(checkpointsFolder(runDir), name);
+  const temporary = join(checkpointsFolder(runDir), `.${name}.part`);
+  try {
+    rmSync(temporary, { recursive: true, force: true });
+    mkdirSync(temporary, { recursive: true });
+    writeDiffusersLora(join(temporary, LORA_FILE), adapter);
+    writeState(join(temporary, STATE_FILE), state, shape);
+    const sha256 = { [LORA_FILE]: sha256Of(join(temporary, LORA_FILE)), [STATE_FILE]: sha256Of(join(temporary, STATE_FILE)) };
+    const index: Index = {
+      version: 1, step: state.step, optimizerStep: state.optimizer.step, averageUpdates: state.averageUpdates,
+      skippedInARow: state.skippedInARow, skipped: state.skipped, alarmsOn: [...state.alarmsOn], baseline: state.baseline, sha256,
+    };
+    writeWhole(join(temporary, INDEX_FILE), JSON.stringify(index, null, 1));
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(temporary, folder);
+    dropOldStates(runDir);
+    const bytes = readdirSync(folder).reduce((sum, file) => sum + statSync(join(folder, file)).size, 0);
+    return { file: `checkpoints/${name}/${LORA_FILE}`, sha256: sha256[LORA_FILE]!, bytes };
+  } catch (cause) {
+    rmSync(temporary, { recursive: true, force: true });
+    if (cause instanceof AppError) throw cause;
+    throw new AppError('disk', `The checkpoint of step ${state.step} could not be written: ${errorLine(cause)}.`, { hint: 'Check free space and permissions, then resume the run.', cause });
+  }
+}
+
+function writeState(file: string, state: TrainerState, shape: CheckpointShape): void {
+  const tensors: Record<string, TensorData> = {};
+  const put = (kind: string, arrays: readonly Float32Array[]): void =>
+    arrays.forEach((data, k) => (tensors[`${kind}.${shape.names[k]}`] = { shape: shape.shapes[k]!, data }));
+  put('value', state.values);
+  put('mean', state.optimizer.mean);
+  put('square', state.optimizer.square);
+  if (state.average) put('average', state.average);
+  writeSafetensors(file, tensors);
+}
+
+function dropOldStates(runDir: string): void {
+  for (const folder of listCheckpoints(runDir).slice(STATES_KEPT)) rmSync(join(folder, STATE_FILE), { force: true });
+}
+
+/** Folders of a run's checkpoints, the newest first. */
+function listCheckpoints(runDir: string): string[] {
+  const folder = checkpointsFolder(runDir);
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).filter((name) => /^step-\d{6,}$/.test(name)).sort().reverse().map((name) => join(folder, name));
+}
+
+/** Forgets checkpoints after a step: a resumed run writes them anew. */
+export function removeCheckpointsAfter(runDir: string, step: number): void {
+  for (const folder of listCheckpoints(runDir)) {
+    if (Number(/step-(\d+)$/.exec(folder)![1]) > step) rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * The newest checkpoint that is whole; those that are not are passed over, each with a line to `onDamaged`.
+ * @returns null where the run has none
+ * @throws AppError('run') where all are damaged
+ */
+export function readNewestCheckpoint(runDir: string, shape: CheckpointShape, onDamaged: (line: string) => void): TrainerState | null {
+  const folders = listCheckpoints(runDir);
+  for (const folder of folders) {
+    try {
+      return readCheckpoint(folder, shape);
+    } catch (error) {
+      onDamaged(`${folder} cannot be used: ${errorLine(error)}`);
+    }
+  }
+  if (folders.length > 0) throw new AppError('run', `None of the ${folders.length} checkpoints of this run can be used.`, { hint: 'Start the run anew.' });
+  return null;
+}
+
+/** Reads one checkpoint and checks its sums. @throws AppError('weights') */
+export function readCheckpoint(folder: string, shape: CheckpointShape): TrainerState {
+  const index = JSON.parse(readFileSync(join(folder, INDEX_FILE), 'utf8')) as Index;
+  for (const [file, sum] of Object.entries(index.sha256)) {
+    if (!existsSync(join(folder, file))) throw new AppError('weights', `${file} is missing.`);
+    if (sha256Of(join(folder, file)) !== sum) throw new AppError('weights', `${file} has changed since it was written.`);
+  }
+  using state = openSafetensors(join(folder, STATE_FILE));
+  const take = (kind: string): Float32Array[] =>
+    shape.names.map((name, k) => {
+      const entry = state.entries.get(`${kind}.${name}`);
+      if (!entry || entry.shape.join() !== shape.shapes[k]!.join()) {
+        throw new AppError('weights', `${kind}.${name} is [${entry?.shape ?? 'missing'}], expected [${shape.shapes[k]}].`, { hint: 'The run was made with another model or LoRA.' });
+      }
+      return state.readFloats(`${kind}.${name}`);
+    });
+  const averaged = state.entries.has(`average.${shape.names[0]}`);
+  return {
+    step: index.step, values: take('value'), optimizer: { step: index.optimizerStep, mean: take('mean'), square: take('square') },
+    average: averaged ? take('average') : null, averageUpdates: index.averageUpdates,
+    skippedInARow: index.skippedInARow, skipped: index.skipped, alarmsOn: new Set(index.alarmsOn), baseline: index.baseline,
+  };
+}
+
+/**
+ * Proof that a finished run left something: the LoRA file reads back, is finite and differs from where it began.
+ * @throws AppError('run') otherwise
+ */
+export function verifyLora(file: string, start: readonly Float32Array[], shape: CheckpointShape): void {
+  using lora = openSafetensors(file);
+  let differs = false;
+  shape.names.forEach((name, k) => {
+    const values = lora.readFloats(`unet.${name}`);
+    if (!values.every(Number.isFinite)) throw new AppError('run', `The trained LoRA holds values that are not finite (${name}).`);
+    differs ||= values.some((value, i) => value !== start[k]![i]);
+  });
+  if (!differs) {
+    throw new AppError('run', 'The run changed nothing: its LoRA is what it began with.', { hint: 'Raise the learning rate, or check that the reward depends on the picture.' });
+  }
+}

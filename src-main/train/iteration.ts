@@ -1,0 +1,98 @@
+/** One iteration: draw, gradient (accumulated), clip, AdamW, average. */
+import { assert } from '../base/errors.ts';
+import { readFloatsSync, tensorCount } from '../engine/scope.ts';
+import { tf } from '../engine/tf.ts';
+import { adamWStep, clipGradNorm } from './adamw.ts';
+import type { TrainerState } from './checkpoint.ts';
+import { drawIterationSteps, drawPictures, type Draw } from './draw.ts';
+import { replayGradient, type GradientRequest, type RewardGradient } from './drtune.ts';
+import { updateAverage } from './ema.ts';
+import { lrFactor } from './lr-schedule.ts';
+import { noiseOfSeeds } from './noise.ts';
+import type { Session } from './session.ts';
+import type { TrainableLora } from './trainable-lora.ts';
+
+export interface IterationResult {
+  /** Means over the iteration's pictures. */
+  readonly reward: number;
+  readonly terms: Record<string, number>;
+  readonly kl: number;
+  /** Before clipping. */
+  readonly gradNorm: number;
+  readonly lr: number;
+  /** True where reward or gradient was not finite: nothing was changed. */
+  readonly skipped: boolean;
+}
+
+/** Everything one gradient needs but its steps: prompts, noise, conditioning. The caller frees conditioning and noise. */
+export function gradientBatch(session: Session, pictures: readonly Draw[]): Pick<GradientRequest, 'prompts' | 'conditioning' | 'noise'> {
+  const { config, pipeline, width, height } = session;
+  const prompts = pictures.map((each) => session.prompts[each.promptIndex]!);
+  const conditioning = pipeline.encodePrompts(prompts, { negativePrompt: config.negativePrompt, guidance: config.guidance, width, height });
+  return { prompts, conditioning, noise: noiseOfSeeds(pipeline.info, pictures.map((each) => each.seed), width, height) };
+}
+
+/** Pictures that go through VAE and reward at once. */
+export const picturesAtOnce = (session: Session): number => (session.config.memory === 'low' ? 1 : session.config.batch);
+
+/** Does iteration `state.step` (0 is the first) and counts it. No tensor is left over. */
+export function iterate(session: Session, lora: TrainableLora, state: TrainerState): IterationResult {
+  const { config } = session;
+  const before = tensorCount();
+  const lr = config.optimizer.lr * lrFactor(config.lrSchedule, state.step, config.iterations);
+  const { gradients, ...scores } = accumulatedGradient(session, lora, state.step);
+  const gradNorm = clipGradNorm(gradients, config.optimizer.clipNorm);
+  const skipped = !Number.isFinite(gradNorm) || !Number.isFinite(scores.reward);
+  if (!skipped) {
+    for (const g of gradients) for (let i = 0; i < g.length; i++) g[i] = -g[i]!; // AdamW descends, the reward is to rise
+    adamWStep(lora.values, gradients, state.optimizer, lr, config.optimizer);
+    lora.upload();
+    if (state.average) updateAverage(state.average, lora.values, config.ema, state.averageUpdates++);
+  }
+  state.skippedInARow = skipped ? state.skippedInARow + 1 : 0;
+  state.skipped += Number(skipped);
+  state.step += 1;
+  assert(tensorCount() === before, () => `iteration ${state.step} left ${tensorCount() - before} tensors behind`);
+  return { ...scores, gradNorm, lr, skipped };
+}
+
+interface Accumulated {
+  gradients: Float32Array[];
+  reward: number;
+  terms: Record<string, number>;
+  kl: number;
+}
+
+/** Mean gradient over the accumulation steps, as numbers. */
+function accumulatedGradient(session: Session, lora: TrainableLora, iteration: number): Accumulated {
+  const { batch, accumulate, seed } = session.config;
+  const pictures = drawPictures(seed, iteration, batch * accumulate, session.prompts.length);
+  const sum: Accumulated = { gradients: lora.values.map((each) => new Float32Array(each.length)), reward: 0, terms: {}, kl: 0 };
+  for (let n = 0; n < accumulate; n++) {
+    const one = oneGradient(session, lora, pictures.slice(n * batch, (n + 1) * batch), iteration, n);
+    one.gradients.forEach((tensor, k) => {
+      const values = readFloatsSync(tensor);
+      const into = sum.gradients[k]!;
+      for (let i = 0; i < into.length; i++) into[i] = into[i]! + values[i]! / accumulate;
+    });
+    tf.dispose([one.gradients, one.x0]);
+    sum.reward += one.reward / accumulate;
+    sum.kl += one.kl / accumulate;
+    for (const [key, value] of Object.entries(one.terms)) sum.terms[key] = (sum.terms[key] ?? 0) + value / accumulate;
+  }
+  return sum;
+}
+
+function oneGradient(session: Session, lora: TrainableLora, pictures: readonly Draw[], iteration: number, accumulation: number): RewardGradient {
+  const { config, pipeline, rewards } = session;
+  const batch = gradientBatch(session, pictures);
+  try {
+    return replayGradient({
+      ...batch, pipeline, rewards, adapter: lora.adapter, kl: config.kl, picturesAtOnce: picturesAtOnce(session),
+      scheduler: pipeline.scheduler(config.scheduler, config.steps), plan: drawIterationSteps(config, iteration, accumulation),
+    });
+  } finally {
+    batch.conditioning.dispose();
+    batch.noise.dispose();
+  }
+}

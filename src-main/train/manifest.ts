@@ -1,0 +1,49 @@
+/** manifest.json of a run: all that made it, so that it can be made again, and the pictures it left. */
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import type { TrainerEventOf } from '../contract/events.ts';
+import type { RunConfig } from '../contract/run.ts';
+import type { EngineInfo } from '../engine/engine.ts';
+import { sha256Of, writeWhole } from './atomic.ts';
+
+export interface Manifest {
+  readonly version: 1;
+  readonly app: string;
+  readonly node: string;
+  readonly startedAt: string;
+  readonly config: RunConfig;
+  readonly engine: Pick<EngineInfo, 'name' | 'version' | 'device' | 'why'>;
+  readonly model: { readonly name: string; readonly path: string };
+  readonly prompts: readonly string[];
+  readonly heldOutPrompts: readonly string[];
+  /** sha256 of every file the run read, by path. */
+  readonly inputs: Readonly<Record<string, string>>;
+  readonly pictures: TrainerEventOf<'image'>[];
+}
+
+const FILE = 'manifest.json';
+
+export function writeManifest(runDir: string, manifest: Manifest): void {
+  writeWhole(join(runDir, FILE), `${JSON.stringify(manifest, null, 1)}\n`);
+}
+
+/** The pictures of an earlier session up to a step; none where there is no manifest. */
+export function picturesBefore(runDir: string, step: number): TrainerEventOf<'image'>[] {
+  const file = join(runDir, FILE);
+  if (!existsSync(file)) return [];
+  try {
+    return (JSON.parse(readFileSync(file, 'utf8')) as Manifest).pictures.filter((each) => each.step <= step);
+  } catch {
+    return []; // a damaged list is made anew; the pictures themselves are in the history
+  }
+}
+
+/** sha256 of a model folder's weights and settings, by path below `folder`. */
+export function hashFolder(folder: string): Record<string, string> {
+  const sums: Record<string, string> = {};
+  for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
+    const file = join(entry.parentPath, entry.name);
+    if (/\.(safetensors|json|txt)$/.test(entry.name) && statSync(file).isFile()) sums[relative(folder, file)] = sha256Of(file);
+  }
+  return sums;
+}

@@ -1,0 +1,122 @@
+/** Sample pictures of a run: the same prompts and seeds for base and tuned weights, scored and measured. */
+import { mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { PictureMeasures, TrainerEvent, TrainerEventOf } from '../contract/events.ts';
+import type { RunConfig } from '../contract/run.ts';
+import { readFloats, scope } from '../engine/scope.ts';
+import { tf, type Tensor4D } from '../engine/tf.ts';
+import type { Adapter } from '../nn/lora.ts';
+import { toUnitRange, writePng } from '../pipeline/images.ts';
+import { adapterHash } from '../pipeline/lora-file.ts';
+import { textToImage } from '../pipeline/sample.ts';
+import { measurePictures } from '../rewards/measures.ts';
+import type { Baseline } from './checkpoint.ts';
+import { noiseOfSeeds } from './noise.ts';
+import type { Session } from './session.ts';
+
+export interface SamplePoint {
+  readonly prompt: string;
+  /** Place in the list of sampled prompts. */
+  readonly promptIndex: number;
+  readonly heldOut: boolean;
+  readonly seed: number;
+}
+
+export interface Painted extends SamplePoint {
+  /** [H,W,3] in [0,1] */
+  readonly pixels: Float32Array;
+  /** Each reward's own value. */
+  readonly rewards: Record<string, number>;
+}
+
+/** Which prompts are painted at each sample point, held-out ones first, picture i with seed + i. */
+export function samplePoints(config: RunConfig, prompts: readonly string[], heldOutPrompts: readonly string[]): SamplePoint[] {
+  const all = [...heldOutPrompts.map((prompt) => ({ prompt, heldOut: true })), ...prompts.map((prompt) => ({ prompt, heldOut: false }))];
+  return all.slice(0, config.samplePrompts).map((each, i) => ({ ...each, promptIndex: i, seed: config.seed + i }));
+}
+
+/** Paints prompts and scores the pictures by every reward, trained and watched, `batch` at a time. */
+export async function* paint(session: Session, adapter: Adapter | null, points: readonly SamplePoint[]): AsyncGenerator<Painted> {
+  const { config, pipeline, width, height } = session;
+  for (let from = 0; from < points.length; from += config.batch) {
+    const part = points.slice(from, from + config.batch);
+    const prompts = part.map((each) => each.prompt);
+    const images = scope(() => {
+      const sampled = textToImage(pipeline, {
+        prompts, noise: noiseOfSeeds(pipeline.info, part.map((each) => each.seed), width, height), seed: 0, negativePrompt: config.negativePrompt,
+        width, height, scheduler: config.scheduler, steps: config.steps, guidance: config.guidance, adapter,
+      })!;
+      return toUnitRange(sampled.image);
+    });
+    const scores = scorePictures(session, images, prompts);
+    const pixels = await readFloats(images);
+    images.dispose();
+    const size = height * width * 3;
+    for (let i = 0; i < part.length; i++) {
+      yield { ...part[i]!, pixels: pixels.slice(i * size, (i + 1) * size), rewards: Object.fromEntries(Object.entries(scores).map(([key, values]) => [key, values[i]!])) };
+    }
+  }
+}
+
+/** Every reward's own value of each picture [B,H,W,3] in [0,1]. */
+function scorePictures({ rewards, watched }: Session, images: Tensor4D, prompts: readonly string[]): Record<string, Float32Array> {
+  return scope(() => {
+    const terms = { ...rewards.score(images, prompts).terms, ...watched.score(images, prompts).terms };
+    return Object.fromEntries(Object.entries(terms).map(([key, values]) => [key, Float32Array.from(values.dataSync())]));
+  });
+}
+
+/** Means over a set of pictures. */
+export function measuresOf(painted: readonly Painted[], width: number, height: number): PictureMeasures | null {
+  if (painted.length === 0) return null;
+  const rewards: Record<string, number> = {};
+  for (const each of painted) for (const [key, value] of Object.entries(each.rewards)) rewards[key] = (rewards[key] ?? 0) + value / painted.length;
+  const pixels = new Float32Array(painted.length * height * width * 3);
+  painted.forEach((each, i) => pixels.set(each.pixels, i * each.pixels.length));
+  return { rewards, ...measurePictures(pixels, [painted.length, height, width, 3]) };
+}
+
+/**
+ * One sample point of a run: writes the pictures below `runDir` and reports them; returns the measures, held-out prompts and
+ * trained ones apart.
+ * @param adapter null paints the base
+ */
+export async function* samplePictures(session: Session, runDir: string, step: number, adapter: Adapter | null): AsyncGenerator<TrainerEvent, Baseline> {
+  const { config, width, height } = session;
+  const role = adapter === null ? 'base' : 'tuned';
+  const points = samplePoints(config, session.prompts, session.heldOutPrompts);
+  const weights = adapter === null ? 'base' : adapterHash(adapter).slice(0, 16);
+  const painted: Painted[] = [];
+  const folder = role === 'base' ? 'samples/base' : `samples/step-${String(step).padStart(6, '0')}`;
+  for await (const each of paint(session, adapter, points)) {
+    const file = `${folder}/${String(each.promptIndex).padStart(3, '0')}-seed-${each.seed}.png`;
+    await writePicture(join(runDir, file), each.pixels, width, height);
+    painted.push(each);
+    yield imageEvent(each, { role, step, width, height, file, weights });
+    yield { type: 'phase', phase: role === 'base' ? 'painting with the base model' : 'painting samples', done: painted.length, total: points.length };
+  }
+  const measures: Baseline = {
+    heldOut: measuresOf(painted.filter((each) => each.heldOut), width, height),
+    trained: measuresOf(painted.filter((each) => !each.heldOut), width, height),
+  };
+  if (measures.heldOut) yield { type: 'sampled', step, role, heldOut: true, measures: measures.heldOut };
+  if (measures.trained) yield { type: 'sampled', step, role, heldOut: false, measures: measures.trained };
+  return measures;
+}
+
+type ImagePlace = Pick<TrainerEventOf<'image'>, 'role' | 'step' | 'width' | 'height' | 'file' | 'weights'>;
+
+export function imageEvent({ pixels: _, ...point }: Painted, place: ImagePlace): TrainerEventOf<'image'> {
+  return { type: 'image', ...place, ...point };
+}
+
+/** Writes one picture as PNG. */
+export async function writePicture(file: string, pixels: Float32Array, width: number, height: number): Promise<void> {
+  mkdirSync(dirname(file), { recursive: true });
+  const image = tf.tensor4d(pixels, [1, height, width, 3]);
+  try {
+    await writePng(file, image);
+  } finally {
+    image.dispose();
+  }
+}

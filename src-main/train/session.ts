@@ -1,0 +1,91 @@
+/** What a run holds while it works: the model, its rewards, the LoRA, the prompts. Also for one gradient and for previews. */
+import { AppError } from '../base/errors.ts';
+import type { RunConfig } from '../contract/run.ts';
+import type { Engine } from '../engine/engine.ts';
+import { findModel, type KnownModel } from '../models/known.ts';
+import { createAdapter } from '../pipeline/adapter.ts';
+import { readLora } from '../pipeline/lora-file.ts';
+import { openPipeline } from '../pipeline/load.ts';
+import type { Pipeline } from '../pipeline/pipeline.ts';
+import type { Adapter } from '../nn/lora.ts';
+import { openRewards, type RewardSum } from '../rewards/compose.ts';
+import { rewardDefinition } from '../rewards/index.ts';
+import { drawSteps } from './draw.ts';
+import { readPrompts } from './prompts.ts';
+
+export interface SessionDeps {
+  readonly engine: Engine;
+  /** The data folder. */
+  readonly home: string;
+}
+
+export interface Session {
+  readonly config: RunConfig;
+  readonly pipeline: Pipeline;
+  /** The weighted sum that is trained. */
+  readonly rewards: RewardSum;
+  /** Rewards that are only watched; none that is trained too. */
+  readonly watched: RewardSum;
+  readonly prompts: readonly string[];
+  readonly heldOutPrompts: readonly string[];
+  /** Pixels. */
+  readonly width: number;
+  readonly height: number;
+  dispose(): void;
+}
+
+/** All that can be checked before anything is loaded. @throws AppError */
+export function checkRun(config: RunConfig, home: string): { prompts: string[]; heldOutPrompts: string[]; model: KnownModel } {
+  if (config.algorithm !== 'drtune') {
+    throw new AppError('config', `The algorithm "${config.algorithm}" is not in this version.`, { hint: 'Use drtune.' });
+  }
+  drawSteps(config, () => 0); // explicit steps may contradict each other
+  for (const { name } of [...config.rewards, ...config.heldOutRewards]) rewardDefinition(name);
+  return {
+    prompts: readPrompts(config.prompts, 'prompts'),
+    heldOutPrompts: readPrompts(config.heldOutPrompts, 'held-out prompts'),
+    model: findModel(home, config.model),
+  };
+}
+
+/** Opens model and rewards and checks what only they can tell. @throws AppError */
+export async function openSession(config: RunConfig, deps: SessionDeps): Promise<Session> {
+  const { prompts, heldOutPrompts, model } = checkRun(config, deps.home);
+  const open: { dispose(): void }[] = [];
+  const dispose = (): void => open.reverse().forEach((each) => each.dispose());
+  try {
+    const pipeline = await openPipeline(deps.engine, model.path, { name: model.name });
+    open.push(pipeline);
+    const { width, height } = pictureSize(config, pipeline);
+    const rewards = await openRewards(deps.engine, config.rewards);
+    open.push(rewards);
+    const trained = new Set(config.rewards.map((each) => each.name));
+    const watched = await openRewards(deps.engine, config.heldOutRewards.filter((each) => !trained.has(each.name)));
+    open.push(watched);
+    return { config, pipeline, rewards, watched, prompts, heldOutPrompts, width, height, dispose };
+  } catch (error) {
+    dispose();
+    throw error;
+  }
+}
+
+function pictureSize(config: RunConfig, pipeline: Pipeline): { width: number; height: number } {
+  const { vaeFactor, defaultWidth, defaultHeight } = pipeline.info;
+  const width = config.width ?? defaultWidth;
+  const height = config.height ?? defaultHeight;
+  for (const [name, size] of [['width', width], ['height', height]] as const) {
+    if (size % vaeFactor === 0) continue;
+    const near = Math.max(vaeFactor, Math.round(size / vaeFactor) * vaeFactor);
+    throw new AppError('config', `${name} is ${size}, which is no multiple of the VAE's factor ${vaeFactor}.`, { hint: `Use ${near}.` });
+  }
+  return { width, height };
+}
+
+/** The adapter a run begins with: from `lora.initFile`, otherwise A random by the seed and B zero. The caller frees it. */
+export function startAdapter({ config, pipeline }: Session): Adapter {
+  const { rank, alpha, targets, initFile } = config.lora;
+  const modules = pipeline.loraTargets(targets);
+  if (modules.length === 0) throw new AppError('config', `No attention module of ${pipeline.info.name} ends in ${targets.join(' or ')}.`, { hint: 'The usual targets are to_q, to_k, to_v and to_out.0.' });
+  if (initFile === undefined) return createAdapter(modules, { rank, alpha: alpha ?? rank, seed: config.seed });
+  return readLora(initFile, { targets: modules, ...(alpha !== undefined && { alpha }) });
+}

@@ -1,0 +1,234 @@
+/** The training loop, as a generator of events. It reads no clock and knows no process: both come in through `deps`. */
+import { join } from 'node:path';
+import type { TrainerEvent, TrainerEventOf } from '../contract/events.ts';
+import type { RunConfig } from '../contract/run.ts';
+import type { Adapter } from '../nn/lora.ts';
+import { disposeAdapter } from '../pipeline/adapter.ts';
+import { newState } from './adamw.ts';
+import { findAlarms, newAlarms } from './alarms.ts';
+import {
+  readNewestCheckpoint, removeCheckpointsAfter, verifyLora, writeCheckpoint, type Baseline, type CheckpointShape, type TrainerState, type WrittenCheckpoint,
+} from './checkpoint.ts';
+import { iterate, type IterationResult } from './iteration.ts';
+import { hashFolder, picturesBefore, writeManifest, type Manifest } from './manifest.ts';
+import { sha256Of } from './atomic.ts';
+import { samplePictures, samplePoints } from './samples.ts';
+import { openSession, startAdapter, type Session, type SessionDeps } from './session.ts';
+import { TrainableLora } from './trainable-lora.ts';
+
+export interface TrainDeps extends SessionDeps {
+  readonly runDir: string;
+  /** True goes on from the newest whole checkpoint; where there is none it begins anew. */
+  readonly resume: boolean;
+  readonly appVersion: string;
+  /** Milliseconds, never going back. */
+  now(): number;
+  /** Date and time for the manifest. */
+  date(): string;
+  /** Bytes this process holds. */
+  memoryBytes(): number;
+  log(line: string): void;
+  /** Asked at every step boundary. */
+  stopRequested(): boolean;
+  /** Lets messages come in between two steps. */
+  breathe(): Promise<void>;
+}
+
+/** So many skipped steps one after the other end the run. */
+const SKIPS_ALLOWED = 5;
+/** Step times remembered for the time that is left. */
+const REMEMBERED = 20;
+
+interface Run {
+  readonly session: Session;
+  readonly deps: TrainDeps;
+  readonly lora: TrainableLora;
+  readonly state: TrainerState;
+  readonly shape: CheckpointShape;
+  /** LoRA values before the first iteration of the run. */
+  readonly start: readonly Float32Array[];
+  readonly pictures: TrainerEventOf<'image'>[];
+  readonly manifest: Omit<Manifest, 'pictures'>;
+  /** Milliseconds of the newest steps and of one sample point. */
+  readonly stepMs: number[];
+  sampleMs: number;
+  readonly begunMs: number;
+}
+
+/**
+ * Trains a run: loads, paints the base's pictures, then iterates in the order rate, gradient, clip, step, log, samples, checkpoint.
+ * The last event is `finished`; `completed` means that the last checkpoint was read back, is finite and differs from the start.
+ * @throws AppError for what keeps it from starting or writing
+ */
+export async function* train(config: RunConfig, deps: TrainDeps): AsyncGenerator<TrainerEvent> {
+  const begunMs = deps.now();
+  yield { type: 'phase', phase: 'loading the model' };
+  const session = await openSession(config, deps);
+  let run: Run | undefined;
+  try {
+    run = openRun(session, deps, begunMs);
+    const { state } = run;
+    yield {
+      type: 'started', model: config.model, iterations: config.iterations, startIteration: state.step, trainableParameters: run.lora.size,
+      engine: { name: deps.engine.name, version: deps.engine.version, device: deps.engine.device, why: deps.engine.why },
+      width: session.width, height: session.height,
+    };
+    writeManifest(deps.runDir, { ...run.manifest, pictures: run.pictures });
+    if (state.step === 0) state.baseline = yield* samplePoint(run, null);
+    yield* loop(run);
+  } finally {
+    run?.lora.dispose();
+    session.dispose();
+  }
+}
+
+/** Takes up the newest checkpoint, or begins at 0. */
+function openRun(session: Session, deps: TrainDeps, begunMs: number): Run {
+  const { config } = session;
+  const lora = new TrainableLora(startAdapter(session));
+  const start = lora.values.map((each) => each.slice());
+  const shape: CheckpointShape = { names: lora.names, shapes: lora.shapes };
+  const stored = deps.resume ? readNewestCheckpoint(deps.runDir, shape, deps.log) : null;
+  const state: TrainerState = {
+    step: 0, optimizer: newState(lora.values), averageUpdates: 0, skippedInARow: 0, skipped: 0, alarmsOn: new Set(),
+    baseline: { heldOut: null, trained: null }, ...stored,
+    values: lora.values, average: config.ema > 0 ? (stored?.average ?? lora.values.map((each) => each.slice())) : null,
+  };
+  if (stored) {
+    stored.values.forEach((each, k) => lora.values[k]!.set(each));
+    lora.upload();
+  }
+  removeCheckpointsAfter(deps.runDir, state.step - Number(!stored));
+  const { name, path } = session.pipeline.info;
+  const { engine } = deps;
+  return {
+    session, deps, lora, state, shape, start, begunMs, stepMs: [], sampleMs: 0,
+    pictures: stored ? picturesBefore(deps.runDir, state.step) : [],
+    manifest: {
+      version: 1, app: deps.appVersion, node: process.versions.node, startedAt: deps.date(), config, model: { name, path },
+      engine: { name: engine.name, version: engine.version, device: engine.device, why: engine.why },
+      prompts: session.prompts, heldOutPrompts: session.heldOutPrompts, inputs: inputsOf(session),
+    },
+  };
+}
+
+function inputsOf({ config, pipeline }: Session): Record<string, string> {
+  const files = [config.lora.initFile, config.prompts, config.heldOutPrompts].filter((each): each is string => typeof each === 'string');
+  return { ...hashFolder(pipeline.info.path), ...Object.fromEntries(files.map((file) => [file, sha256Of(file)])) };
+}
+
+async function* loop(run: Run): AsyncGenerator<TrainerEvent> {
+  const { session: { config }, deps, state } = run;
+  let written: WrittenCheckpoint | undefined;
+  while (state.step < config.iterations) {
+    await deps.breathe();
+    if (deps.stopRequested()) {
+      if (!written) yield checkpointEvent(run, saveCheckpoint(run));
+      yield finished(run, 'stopped');
+      return;
+    }
+    const at = deps.now();
+    const result = iterate(run.session, run.lora, state);
+    run.stepMs.push(deps.now() - at);
+    if (run.stepMs.length > REMEMBERED) run.stepMs.shift();
+    yield stepEvent(run, result);
+    if (result.skipped) {
+      yield skipAlarm(state, result);
+      if (state.skippedInARow >= SKIPS_ALLOWED) {
+        yield finished(run, 'failed', `${SKIPS_ALLOWED} steps in a row were not finite: ${notFinite(result)}.`, 'Lower the learning rate, or resume from an earlier checkpoint.');
+        return;
+      }
+    }
+    const last = state.step === config.iterations;
+    if (last || isDue(config.sampleEvery, state.step)) yield* tunedSamples(run);
+    written = last || isDue(config.checkpointEvery, state.step) ? saveCheckpoint(run) : undefined;
+    if (written) yield checkpointEvent(run, written);
+  }
+  const file = written?.file ?? saveCheckpoint(run).file;
+  verifyLora(join(deps.runDir, file), run.start, run.shape);
+  yield finished(run, 'completed');
+}
+
+const isDue = (every: number, step: number): boolean => every > 0 && step % every === 0;
+
+/** Paints the tuned model's pictures (of the average, where there is one) and raises alarms. */
+async function* tunedSamples(run: Run): AsyncGenerator<TrainerEvent> {
+  const { session, state } = run;
+  const adapter = exportedAdapter(run);
+  try {
+    const tuned = yield* samplePoint(run, adapter);
+    const [base, now] = [state.baseline.heldOut ?? state.baseline.trained, tuned.heldOut ?? tuned.trained];
+    if (!base || !now) return;
+    const found = findAlarms(state.step, { base, tuned: now, heldOutRewards: session.watched.terms.map((each) => each.key) });
+    yield* newAlarms(found, state.alarmsOn);
+  } finally {
+    disposeAdapter(adapter);
+  }
+}
+
+/** One sample point; the manifest lists its pictures once all are written. */
+async function* samplePoint(run: Run, adapter: Adapter | null): AsyncGenerator<TrainerEvent, Baseline> {
+  const { session, deps, state } = run;
+  if (samplePoints(session.config, session.prompts, session.heldOutPrompts).length === 0) return { heldOut: null, trained: null };
+  const at = deps.now();
+  const events = samplePictures(session, deps.runDir, state.step, adapter);
+  for (;;) {
+    const next = await events.next();
+    if (next.done) {
+      writeManifest(deps.runDir, { ...run.manifest, pictures: run.pictures });
+      run.sampleMs = deps.now() - at;
+      return next.value;
+    }
+    if (next.value.type === 'image') run.pictures.push(next.value);
+    yield next.value;
+    await deps.breathe();
+  }
+}
+
+/** What is sampled and exported: the average where there is one. The caller frees it. */
+function exportedAdapter({ lora, state }: Run): Adapter {
+  return lora.adapterOf(state.average ?? lora.values);
+}
+
+function saveCheckpoint(run: Run): WrittenCheckpoint {
+  const adapter = exportedAdapter(run);
+  try {
+    return writeCheckpoint(run.deps.runDir, run.state, run.shape, adapter);
+  } finally {
+    disposeAdapter(adapter);
+  }
+}
+
+function checkpointEvent({ state }: Run, written: WrittenCheckpoint): TrainerEvent {
+  return { type: 'checkpoint', step: state.step, ...written };
+}
+
+function stepEvent(run: Run, result: IterationResult): TrainerEvent {
+  return { type: 'step', step: run.state.step, ...result, stepMs: run.stepMs.at(-1)!, memoryBytes: run.deps.memoryBytes(), etaSeconds: secondsLeft(run) };
+}
+
+/** Steps left at the mean of the newest ones, sample points left as long as the last one. */
+function secondsLeft({ session: { config }, state, stepMs, sampleMs }: Run): number {
+  const mean = stepMs.reduce((sum, each) => sum + each, 0) / stepMs.length;
+  const points = config.sampleEvery > 0 ? Math.ceil(config.iterations / config.sampleEvery) - Math.ceil(state.step / config.sampleEvery) + Number(isDue(config.sampleEvery, state.step)) : 1;
+  return (mean * (config.iterations - state.step) + sampleMs * points) / 1000;
+}
+
+/** What was not finite, named. */
+function notFinite(result: IterationResult): string {
+  const names = Object.entries(result.terms).filter(([, value]) => !Number.isFinite(value)).map(([name]) => name);
+  if (names.length > 0) return `the reward ${names.join(', ')} is not a number`;
+  return Number.isFinite(result.reward) ? 'the gradient is not a number' : 'the weighted reward is not a number';
+}
+
+function skipAlarm(state: TrainerState, result: IterationResult): TrainerEvent {
+  return {
+    type: 'alarm', step: state.step, kind: 'skipped', message: `Step ${state.step} was left out: ${notFinite(result)}.`,
+    remedy: `Nothing was changed by it; ${SKIPS_ALLOWED} in a row end the run.`,
+  };
+}
+
+function finished({ state, deps, begunMs }: Run, reason: TrainerEventOf<'finished'>['reason'], message?: string, hint?: string): TrainerEvent {
+  const skips = state.skipped > 0 && reason === 'completed' ? `${state.skipped} steps were left out as not finite.` : undefined;
+  return { type: 'finished', reason, step: state.step, message: message ?? skips, hint, seconds: (deps.now() - begunMs) / 1000 };
+}

@@ -1,0 +1,100 @@
+/** The jobs of a trainer process, as one stream of messages; runs in any process, tested without one. */
+import { join } from 'node:path';
+import { AppError, errorLine } from '../base/errors.ts';
+import type { PreviewImage } from '../contract/api.ts';
+import type { Engine } from '../engine/engine.ts';
+import { adapterHash, disposeAdapter } from '../pipeline/adapter.ts';
+import { readLora } from '../pipeline/lora-file.ts';
+import { encodePng } from '../pipeline/images.ts';
+import { tf } from '../engine/tf.ts';
+import { imageEvent, paint, samplePoints, writePicture, type SamplePoint } from '../train/samples.ts';
+import { openSession, type Session } from '../train/session.ts';
+import { train, type TrainDeps } from '../train/trainer.ts';
+import type { FromTrainer, TrainerJob } from './protocol.ts';
+
+export type JobDeps = Pick<TrainDeps, 'appVersion' | 'now' | 'date' | 'memoryBytes' | 'stopRequested' | 'breathe'> & {
+  openEngine(prefer: TrainerJob['config']['engine'], home: string): Promise<Engine>;
+  log(line: string): void;
+};
+
+/** Runs one job; what it throws becomes an `error` message, and `done` is always the last. */
+export async function* runJob(job: TrainerJob, deps: JobDeps): AsyncGenerator<FromTrainer> {
+  try {
+    const engine = await deps.openEngine(job.config.engine, job.home);
+    yield* job.kind === 'train' ? trainJob(job, engine, deps) : job.kind === 'preview' ? previewJob(job, engine) : renderJob(job, engine);
+  } catch (error) {
+    yield errorMessage(error);
+  }
+  yield { type: 'done' };
+}
+
+export function errorMessage(error: unknown): FromTrainer {
+  if (error instanceof AppError) return { type: 'error', code: error.code, message: error.message, hint: error.hint };
+  return { type: 'error', code: 'internal', message: errorLine(error) };
+}
+
+async function* trainJob(job: Extract<TrainerJob, { kind: 'train' }>, engine: Engine, deps: JobDeps): AsyncGenerator<FromTrainer> {
+  const { config, home, runDir, resume } = job;
+  for await (const event of train(config, { ...deps, engine, home, runDir, resume })) yield { type: 'event', event };
+}
+
+/** Pictures of the base model for the first prompts, with their scores. */
+async function* previewJob(job: Extract<TrainerJob, { kind: 'preview' }>, engine: Engine): AsyncGenerator<FromTrainer> {
+  const session = await openSession(job.config, { engine, home: job.home });
+  try {
+    const points = samplePoints({ ...job.config, samplePrompts: job.count }, session.prompts, []);
+    const images: PreviewImage[] = [];
+    for await (const { prompt, seed, rewards, pixels } of paint(session, null, points)) {
+      images.push({ url: await dataUrl(pixels, session), prompt, seed, width: session.width, height: session.height, rewards });
+      yield { type: 'event', event: { type: 'phase', phase: 'painting a preview', done: images.length, total: points.length } };
+    }
+    yield { type: 'preview', images };
+  } finally {
+    session.dispose();
+  }
+}
+
+async function dataUrl(pixels: Float32Array, { width, height }: Session): Promise<string> {
+  const image = tf.tensor4d(pixels, [1, height, width, 3]);
+  try {
+    return `data:image/png;base64,${Buffer.from(await encodePng(image)).toString('base64')}`;
+  } finally {
+    image.dispose();
+  }
+}
+
+/** One prompt and seed with the base weights and with those of a checkpoint. */
+async function* renderJob(job: Extract<TrainerJob, { kind: 'render' }>, engine: Engine): AsyncGenerator<FromTrainer> {
+  const session = await openSession(job.config, { engine, home: job.home });
+  const { width, height } = session;
+  try {
+    const known = [...session.heldOutPrompts, ...session.prompts];
+    const place = known.indexOf(job.prompt);
+    const point: SamplePoint = {
+      prompt: job.prompt, seed: job.seed, promptIndex: place < 0 ? known.length : place, heldOut: place < 0 || place < session.heldOutPrompts.length,
+    };
+    for (const role of ['base', 'tuned'] as const) {
+      if (role === 'tuned' && job.checkpoint === null) continue;
+      const adapter = role === 'tuned' ? readLora(job.checkpoint!, { targets: session.pipeline.loraTargets(job.config.lora.targets) }) : null;
+      try {
+        const step = role === 'base' ? 0 : job.step;
+        for await (const painted of paint(session, adapter, [point])) {
+          const file = `samples/rendered/${role}-step-${step}-${promptKey(job.prompt)}-seed-${job.seed}.png`;
+          await writePicture(join(job.runDir, file), painted.pixels, width, height);
+          yield { type: 'event', event: imageEvent(painted, { role, step, width, height, file, weights: adapter ? adapterHash(adapter).slice(0, 16) : 'base' }) };
+        }
+      } finally {
+        if (adapter) disposeAdapter(adapter);
+      }
+    }
+  } finally {
+    session.dispose();
+  }
+}
+
+/** A short name for a prompt's files. */
+function promptKey(prompt: string): string {
+  let hash = 2166136261;
+  for (const character of prompt) hash = Math.imul(hash ^ character.codePointAt(0)!, 16777619) >>> 0;
+  return hash.toString(36);
+}

@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest';
+import type { AppError } from '../../../src-main/base/errors.ts';
+import { drawPictures, drawSteps, uniformStream } from '../../../src-main/train/draw.ts';
+
+const plan = (config: Partial<Parameters<typeof drawSteps>[0]>, seed = 0) =>
+  drawSteps({ steps: 25, trainedSteps: 3, earlyStop: 0, ...config }, uniformStream(seed));
+const line = (f: () => unknown): string => {
+  try {
+    f();
+    return '';
+  } catch (error) {
+    return (error as AppError).line;
+  }
+};
+
+describe('the drawn steps', () => {
+  it('are K, evenly spaced and inside the executed prefix, whatever T, K and m are', () => {
+    for (const [steps, trainedSteps, earlyStop] of [[25, 3, 10], [20, 4, 0], [5, 5, 5], [1, 1, 1], [7, 30, 3], [50, 5, 20]] as const) {
+      for (let seed = 0; seed < 200; seed++) {
+        const { trained, stop } = plan({ steps, trainedSteps, earlyStop }, seed);
+        const low = Math.max(1, stop);
+        const count = steps - low + 1;
+        expect(trained).toHaveLength(Math.min(trainedSteps, count));
+        expect(Math.min(...trained)).toBeGreaterThanOrEqual(low);
+        expect(Math.max(...trained)).toBeLessThanOrEqual(steps);
+        const gaps = new Set(trained.slice(1).map((t, i) => trained[i]! - t));
+        expect(gaps.size).toBeLessThanOrEqual(1);
+        if (earlyStop === 0) expect(stop).toBe(0);
+        else expect(stop).toBeGreaterThanOrEqual(1);
+      }
+    }
+  });
+
+  it('reach every step, the first and the last among them', () => {
+    const seen = new Set(Array.from({ length: 500 }, (_, seed) => plan({ steps: 20, trainedSteps: 4 }, seed).trained).flat());
+    expect(seen.size).toBe(20);
+  });
+
+  it('follow an explicit list and an explicit stop', () => {
+    expect(plan({ steps: 5, trainedStepList: [1, 3, 4, 3] })).toEqual({ trained: [4, 3, 1], stop: 0 });
+    expect(plan({ steps: 5, trainedStepList: [1, 3, 4], earlyStopStep: 2 })).toEqual({ trained: [4, 3], stop: 2 });
+    expect(plan({ steps: 5, trainedStepList: [2], earlyStopStep: 2 })).toEqual({ trained: [2], stop: 2 });
+  });
+
+  it('never leave an explicit list with nothing when the stop is drawn', () => {
+    for (let seed = 0; seed < 50; seed++) expect(plan({ steps: 10, trainedStepList: [2, 3], earlyStop: 10 }, seed).trained.length).toBeGreaterThan(0);
+  });
+
+  it('refuse what cannot be', () => {
+    expect(line(() => plan({ steps: 5, trainedStepList: [1], earlyStopStep: 2 }))).toMatch(/No step of trainedStepList \(1\) runs/);
+    expect(line(() => plan({ steps: 5, trainedStepList: [6] }))).toMatch(/step 6, but there are 5/);
+    expect(line(() => plan({ steps: 5, earlyStopStep: 6 }))).toMatch(/earlyStopStep is 6/);
+    expect(line(() => plan({ steps: 5, earlyStop: 6 }))).toMatch(/earlyStop is 6/);
+  });
+});
+
+describe('the drawn pictures', () => {
+  it('use every prompt once before any comes again, with new seeds', () => {
+    const draws = [0, 1, 2].flatMap((iteration) => drawPictures(3, iteration, 4, 6));
+    expect(new Set(draws.slice(0, 6).map((each) => each.promptIndex)).size).toBe(6);
+    expect(new Set(draws.slice(6, 12).map((each) => each.promptIndex)).size).toBe(6);
+    expect(new Set(draws.map((each) => each.seed)).size).toBe(12);
+  });
+
+  it('depend on seed and iteration alone', () => {
+    expect(drawPictures(0, 7, 4, 9)).toEqual(drawPictures(0, 7, 4, 9));
+    expect(drawPictures(0, 7, 4, 9)).not.toEqual(drawPictures(1, 7, 4, 9));
+    const high = 2 ** 40;
+    expect(drawPictures(high, 0, 2, 9)).not.toEqual(drawPictures(0, 0, 2, 9));
+  });
+});
