@@ -1,7 +1,8 @@
 /** Tries the TensorFlow libraries in a child process, so that a crash there is an answer and not an accident. */
 import { spawn } from 'node:child_process';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { cpus } from 'node:os';
+import { cpus, release } from 'node:os';
 import { join } from 'node:path';
 import { libraryNames } from './library-names.ts';
 
@@ -59,4 +60,29 @@ export async function probeTensorFlow(folder: string): Promise<ProbeResult> {
       done(unusable(line ? line.replace(/^.*?Error: /, '') : `it ended with code ${code} when tried`));
     });
   });
+}
+
+/**
+ * As {@link probeTensorFlow}, remembering a success in `file`: the next start on the same machine, with the same Node and the
+ * same libraries, does not load 850 MB twice. A failure is tried again each time.
+ */
+export async function probeRemembered(folder: string, file: string): Promise<ProbeResult> {
+  const key = await machineKey(folder);
+  try {
+    const known = JSON.parse(await readFile(file, 'utf8')) as { key: string; result: ProbeResult };
+    if (known.key === key && known.result.usable) return known.result;
+  } catch {
+    // Never tried here, or the file is damaged: try now.
+  }
+  const result = await probeTensorFlow(folder);
+  // Only a convenience: a read-only folder just means trying again.
+  if (result.usable) await writeFile(file, JSON.stringify({ key, result })).catch(() => undefined);
+  return result;
+}
+
+/** Changes when the libraries, the machine or Node do. */
+async function machineKey(folder: string): Promise<string> {
+  const libraries = await Promise.all(libraryNames().map((name) => stat(join(folder, name)).catch(() => undefined)));
+  const files = libraries.map((each) => (each ? `${each.size} ${each.mtimeMs}` : 'missing'));
+  return [folder, ...files, cpus()[0]?.model, cpus().length, release(), process.version].join('|');
 }

@@ -1,11 +1,12 @@
 /** Chooses and opens the engine of this process; asks every engine whether it would work. */
+import { join } from 'node:path';
 import { AppError, errorLine } from '../base/errors.ts';
 import type { Engine, EngineName } from './engine.ts';
 import { findLibraries } from './engine-folder.ts';
 import { openTensorFlow } from './engines/tensorflow/index.ts';
 import { openWasm } from './engines/wasm.ts';
 import { registerComparisonGradients } from './kernels/comparison-gradients.ts';
-import { probeTensorFlow } from './probe.ts';
+import { probeRemembered, probeTensorFlow } from './probe.ts';
 import { requirePackage } from './tf.ts';
 
 export interface EngineReport {
@@ -62,7 +63,7 @@ async function open(prefer: 'auto' | EngineName, home: string, onNotice?: (line:
       let why = found.why;
       if (found.folder !== undefined) {
         // In a child first: a library that crashes must not take this process with it.
-        const probe = await probeTensorFlow(found.folder);
+        const probe = await probeRemembered(found.folder, join(home, 'engines', 'probed.json'));
         if (probe.usable) return openTensorFlow(found.folder, found.why);
         why = `TensorFlow does not work here: ${probe.why}`;
       }

@@ -1,10 +1,11 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { drtuneHome } from '../../../src-main/base/paths.ts';
 import { findLibraries, packFolder, packName } from '../../../src-main/engine/engine-folder.ts';
 import { libraryNames } from '../../../src-main/engine/library-names.ts';
+import { probeRemembered } from '../../../src-main/engine/probe.ts';
 import { openEngine, probeEngines } from '../../../src-main/engine/select.ts';
 import { tf } from '../../../src-main/engine/tf.ts';
 
@@ -66,6 +67,29 @@ describe('probeEngines', () => {
     process.env = { ...saved };
     expect((await probeEngines(drtuneHome()))[0]).toMatchObject({ name: 'tensorflow', usable: true, version: '2.21.0' });
     expect(tf.findBackend('tensorflow')).toBeNull(); // nothing was loaded here
+  });
+});
+
+describe('probeRemembered', () => {
+  const real = findLibraries(drtuneHome(saved), saved).folder;
+
+  it.skipIf(real === undefined)('tries once, and again when the libraries changed or the note is damaged', async () => {
+    const note = join(home, 'probed.json');
+    const first = await probeRemembered(real!, note);
+    expect(first.usable).toBe(true);
+    const known = JSON.parse(readFileSync(note, 'utf8')) as { key: string; result: object };
+    writeFileSync(note, JSON.stringify({ ...known, result: { ...known.result, version: 'remembered' } }));
+    expect((await probeRemembered(real!, note)).version).toBe('remembered');
+    writeFileSync(note, JSON.stringify({ ...known, key: 'another machine' }));
+    expect(await probeRemembered(real!, note)).toEqual(first);
+    writeFileSync(note, '{');
+    expect(await probeRemembered(real!, note)).toEqual(first);
+  });
+
+  it('does not remember a failure', async () => {
+    const note = join(home, 'probed.json');
+    expect((await probeRemembered(fakePack(packFolder(home)), note)).usable).toBe(false);
+    expect(existsSync(note)).toBe(false);
   });
 });
 
