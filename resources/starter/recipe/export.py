@@ -10,10 +10,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTextModel, CLIPTextModelWithProjection
 
-from common import COLORS, HERE, STYLES, WORK, caption, names
+from common import COLORS, HERE, STYLES, WORK, caption, load_sprites, names
 from train_unet import SCHEDULE
 
 MODEL_INDEX = {
@@ -76,14 +77,25 @@ def export_models(out):
     shutil.copy(WORK / "clip/preprocessor_config.json", out / "clip/preprocessor_config.json")
 
 
+def fitting_backgrounds(name, items, sprites, nearest=0.35):
+    """Backgrounds that the concept stands out from in both styles: their colour is not the object's own mean colour."""
+    fitting = list(COLORS)
+    for item, sprite in zip(items, sprites, strict=True):
+        if item["name"] == name:
+            mean = sprite[:3].sum((1, 2)) / sprite[3].sum()
+            fitting = [b for b in fitting if (torch.tensor(COLORS[b]) / 255 - mean).norm() > nearest]
+    return fitting
+
+
 def prompts():
     """Three captions for every training concept and two for every concept kept apart, in both styles."""
     random.seed(6)
+    items, sprites = load_sprites(("3d", "flat"))
 
     def some(group, count):
         lines = []
         for name in names(group):
-            backgrounds = random.sample(list(COLORS), count)
+            backgrounds = random.sample(fitting_backgrounds(name, items, sprites), count)
             styles = random.choices(["3d", "flat"], k=1) + ["3d", "flat"] if count > 2 else ["3d", "flat"]
             lines += [
                 caption(name, s, background=b, template=STYLES[s][0]) for s, b in zip(styles, backgrounds)
