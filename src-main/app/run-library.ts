@@ -1,9 +1,9 @@
 /** What a user does with runs that are not at work: rename, trash, compare settings, export. */
-import { copyFileSync, createReadStream, mkdirSync, rmSync, renameSync } from 'node:fs';
-import { createHash } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { AppError } from '../base/errors.ts';
 import { configOf } from '../history/runs.ts';
+import { exportLora } from './lora-export.ts';
 import { fileInside } from './run-folders.ts';
 import type { RunRecorder } from './run-recorder.ts';
 
@@ -30,10 +30,11 @@ function flatten(value: unknown, key = '', into = new Map<string, string>()): Ma
 }
 
 /**
- * Copies the adapter of a checkpoint to exports/ and reads it back.
+ * Writes the adapter of a checkpoint to exports/ and reads it back.
  * @param step the newest checkpoint where left out
+ * @returns a .safetensors file for diffusers, a folder for PEFT
  */
-export async function exportRun(recorder: RunRecorder, id: string, format: 'diffusers' | 'peft', step?: number): Promise<{ path: string }> {
+export function exportRun(recorder: RunRecorder, id: string, format: 'diffusers' | 'peft', step?: number): { path: string } {
   const row = recorder.runs.get(id);
   const checkpoints = recorder.records.checkpoints(id);
   const checkpoint = step === undefined ? checkpoints.at(-1) : checkpoints.find((each) => each.step === step);
@@ -44,19 +45,8 @@ export async function exportRun(recorder: RunRecorder, id: string, format: 'diff
   }
   const source = fileInside(recorder.runDir(id), checkpoint.file);
   const folder = join(recorder.history.home, 'exports');
-  mkdirSync(folder, { recursive: true });
   const safeName = row.name.normalize('NFKD').replace(/[^\w.-]+/g, '-').replace(/^[-.]+|-+$/g, '').slice(0, 60) || 'run';
-  const path = join(folder, `${safeName}-${id.slice(-6)}-step-${checkpoint.step}-${format}.safetensors`);
-  const part = `${path}.part`;
-  copyFileSync(source, part);
-  const [before, after] = await Promise.all([sha256(source), sha256(part)]);
-  if (before !== after) throw new AppError('disk', `The export ${path} could not be verified.`, { hint: 'Try again; check the disk.' });
-  renameSync(part, path);
+  const path = join(folder, `${safeName}-${id.slice(-6)}-step-${checkpoint.step}${format === 'peft' ? '-peft' : '.safetensors'}`);
+  exportLora(source, format, path, row.model);
   return { path };
-}
-
-export async function sha256(file: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(file)) hash.update(chunk as Buffer);
-  return hash.digest('hex');
 }

@@ -4,18 +4,18 @@
  */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
-import { isAbsolute, normalize } from 'node:path';
+import { basename, isAbsolute, normalize } from 'node:path';
 import { AppError } from '../base/errors.ts';
 import type { RunDetail, RunSummary } from '../contract/api.ts';
 import type { TrainerEvent, TrainerEventOf } from '../contract/events.ts';
 import type { RunConfig } from '../contract/run.ts';
 import { openHistory, type History } from '../history/database.ts';
 import { Images } from '../history/images.ts';
-import { thisOwner } from '../history/owner.ts';
+import { ownerAlive, thisOwner } from '../history/owner.ts';
 import { Records } from '../history/records.ts';
 import { configOf, Runs, type RunRow } from '../history/runs.ts';
 import { Steps } from '../history/steps.ts';
-import { folderBytes, runFolder } from './run-folders.ts';
+import { folderBytes, newestCheckpoint, runFolder } from './run-folders.ts';
 import { appVersion } from './version.ts';
 
 export interface Recorded {
@@ -44,9 +44,11 @@ export class RunRecorder {
     this.records = new Records(history.db);
   }
 
-  /** Opens the history of a data folder and records into it; `close()` when done. */
+  /** Opens the history of a data folder and records into it; runs whose process is gone are ended. `close()` when done. */
   static open(home: string): RunRecorder {
-    return new RunRecorder(openHistory(home));
+    const recorder = new RunRecorder(openHistory(home));
+    recorder.endOrphans();
+    return recorder;
   }
 
   close(): void {
@@ -57,7 +59,7 @@ export class RunRecorder {
   createRun(run: NewRun, state: 'running' | 'queued' = 'running'): string {
     const at = this.now();
     const id = `${new Date(at).toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-')}-${randomBytes(3).toString('hex')}`;
-    const name = run.name.trim() || `${run.config.rewards.map((r) => r.name).join(' + ')} on ${run.config.model}`;
+    const name = run.name.trim() || `${run.config.rewards.map((r) => r.name).join(' + ')} on ${basename(run.config.model)}`;
     mkdirSync(this.runDir(id), { recursive: true });
     this.runs.insert({ id, name: name.slice(0, 200), config: run.config, appVersion: appVersion(), at, state, owner: state === 'running' ? thisOwner() : null });
     this.records.useModel(run.config.model, at);
@@ -86,6 +88,26 @@ export class RunRecorder {
       this.runs.set(runId, { last_seq: seq });
       return { seq, imageId };
     }).immediate();
+  }
+
+  /**
+   * Runs left "running" by a process that is gone become failed runs that say where Resume goes on.
+   * @param alive id of a run that is known to be at work
+   */
+  endOrphans(alive: string | null = null): { runId: string; event: TrainerEvent; recorded: Recorded }[] {
+    return this.runs.inState('running').filter((row) => row.id !== alive && !(row.owner !== null && ownerAlive(row.owner))).map((row) => {
+      const message = 'The app was closed while it ran.';
+      const event: TrainerEvent = { type: 'finished', reason: 'failed', step: row.step, message, hint: this.resumeWords(row.id), seconds: row.seconds };
+      // How long it has been dead is not known: the clock stopped at its last step.
+      this.runs.set(row.id, { session_at: null });
+      return { runId: row.id, event, recorded: this.record(row.id, event) };
+    });
+  }
+
+  /** From where a failed run can go on; the files count, a killed app may not have heard of the last checkpoint. */
+  resumeWords(runId: string): string {
+    const step = Math.max(newestCheckpoint(this.runDir(runId)), this.records.checkpoints(runId).at(-1)?.step ?? 0);
+    return step === 0 ? 'There is no checkpoint yet: Resume starts over.' : `Resume goes on from step ${step}.`;
   }
 
   log(runId: string, line: string): void {

@@ -6,13 +6,13 @@ import { AppError, errorLine } from '../base/errors.ts';
 import type { EventName, EventPayload, ImageRow, PreviewImage, RunSummary } from '../contract/api.ts';
 import type { TrainerEvent } from '../contract/events.ts';
 import type { RunConfig } from '../contract/run.ts';
-import { ownerAlive, thisOwner } from '../history/owner.ts';
+import { thisOwner } from '../history/owner.ts';
 import { configOf, type RunRow } from '../history/runs.ts';
 import { Lane } from './lane.ts';
 import { fileInside, newestCheckpoint } from './run-folders.ts';
 import type { Recorded, RunRecorder } from './run-recorder.ts';
 import { smallJob } from './small-jobs.ts';
-import { resumeWords, TrainSession } from './train-session.ts';
+import { TrainSession } from './train-session.ts';
 import type { LaunchTrainer } from './trainer-port.ts';
 
 export type Publish = <N extends EventName>(name: N, payload: EventPayload<N>) => void;
@@ -242,14 +242,7 @@ export class RunService {
   }
 
   private sweep(): void {
-    for (const row of this.recorder.runs.inState('running')) {
-      if (row.id === this.session?.runId || (row.owner !== null && ownerAlive(row.owner))) continue;
-      const message = 'The app was closed while it ran.';
-      const event = { type: 'finished' as const, reason: 'failed' as const, step: row.step, message, hint: resumeWords(this.recorder, row.id), seconds: row.seconds };
-      // How long it has been dead is not known: the clock stopped at its last step.
-      this.recorder.runs.set(row.id, { session_at: null });
-      this.published(row.id, event, this.recorder.record(row.id, event));
-    }
+    for (const { runId, event, recorded } of this.recorder.endOrphans(this.session?.runId ?? null)) this.published(runId, event, recorded);
   }
 
   private foreignError(row: RunRow): AppError {

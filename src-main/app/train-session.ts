@@ -4,7 +4,6 @@ import { trainerEventSchema, type TrainerEvent } from '../contract/events.ts';
 import type { FromTrainer, TrainerJob, TrainerPort } from '../worker/protocol.ts';
 import { isDiskFull } from '../history/database.ts';
 import { crashWords, LastError, type Exit } from './crash-words.ts';
-import { newestCheckpoint } from './run-folders.ts';
 import type { Recorded, RunRecorder } from './run-recorder.ts';
 
 export interface SessionDeps {
@@ -127,7 +126,7 @@ export class TrainSession {
     const words = this.killedAfterMs === null
       ? crashWords(exit, this.lastError.line)
       : { message: `The trainer did not stop within ${Math.round(this.killedAfterMs / 1000)} s and was ended.`, hint: '' };
-    this.end(words.message, [words.hint, resumeWords(this.deps.recorder, this.runId)].filter(Boolean).join(' '));
+    this.end(words.message, [words.hint, this.deps.recorder.resumeWords(this.runId)].filter(Boolean).join(' '));
   }
 
   /** Records a failure; the first end counts. */
@@ -181,12 +180,6 @@ export class TrainSession {
     this.clearTimers();
     this.finish();
   }
-}
-
-/** From where a failed run can go on. */
-export function resumeWords(recorder: RunRecorder, runId: string): string {
-  const step = Math.max(newestCheckpoint(recorder.runDir(runId)), recorder.records.checkpoints(runId).at(-1)?.step ?? 0);
-  return step === 0 ? 'There is no checkpoint yet: Resume starts over.' : `Resume goes on from step ${step}.`;
 }
 
 /** Replaces figures that are not finite by 0; a step with one counts as skipped. */

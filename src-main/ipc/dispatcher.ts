@@ -8,9 +8,8 @@ export type Dispatch = (name: unknown, input: unknown) => Promise<Reply<unknown>
 /** @param onDefect told about errors that are nobody's fault but ours */
 export function createDispatcher(handlers: Handlers, onDefect: (name: string, error: unknown) => void = () => {}): Dispatch {
   return async (name, input) => {
-    if (typeof name !== 'string' || !isRequestName(name)) {
-      return failure({ code: 'not-found', message: `There is no request "${String(name).slice(0, 80)}".` });
-    }
+    if (typeof name !== 'string') return failure({ code: 'not-found', message: `A request is named by a text, not by ${typeof name}.` });
+    if (!isRequestName(name)) return failure({ code: 'not-found', message: `There is no request "${name.slice(0, 80)}".` });
     const parsed = REQUESTS[name].input.safeParse(input ?? {});
     if (!parsed.success) return failure({ code: 'config', message: describeIssues(parsed.error) });
     try {

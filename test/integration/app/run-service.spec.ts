@@ -212,9 +212,21 @@ describe('other processes', () => {
     before.runs.set(id, { owner: '4194304:1' });
     before.close();
     const { service, recorder, events } = rig(home);
+    expect(recorder.summary(id).state).toBe('running');
     service.recover();
     expect(recorder.summary(id)).toMatchObject({ state: 'failed', reason: 'The app was closed while it ran. Resume goes on from step 2.' });
     expect(events.map((event) => event.name)).toContain('run.summary');
+  });
+
+  it('a command line finds it as well', () => {
+    const home = tempHome();
+    const before = RunRecorder.open(home);
+    const id = before.createRun({ name: 'left', config: config() });
+    before.runs.set(id, { owner: '4194304:1' });
+    before.close();
+    const after = RunRecorder.open(home);
+    expect(after.summary(id)).toMatchObject({ state: 'failed', reason: 'The app was closed while it ran. There is no checkpoint yet: Resume starts over.' });
+    after.close();
   });
 
   it('the queue of a closed app goes on at the next start', async () => {

@@ -22,6 +22,10 @@ describe('the dispatcher', () => {
     }), { numRuns: 2000 });
   });
 
+  it('answers a name that is no text, even one that cannot be written as text', async () => {
+    for (const name of [{ toString: 1 }, null, 5, ['runs.list'], Object.create(null)]) expect(await createDispatcher(echo)(name, {})).toMatchObject({ ok: false, error: { code: 'not-found' } });
+  });
+
   it('answers damaged configs with the key that is wrong', async () => {
     const dispatch = createDispatcher(echo);
     const keys = Object.keys(config());
