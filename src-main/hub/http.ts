@@ -21,25 +21,36 @@ export async function closeConnections(): Promise<void> {
 /** A refusal that trying again does not cure. */
 export class RefusedError extends AppError {}
 
+/** A URL without the name and password in it, and the header that carries them instead. */
+function withoutCredentials(address: string): { url: URL; authorization: Record<string, string> } {
+  const url = new URL(address);
+  if (!url.username) return { url, authorization: {} };
+  const pair = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`;
+  url.username = '';
+  url.password = '';
+  return { url, authorization: { authorization: `Basic ${Buffer.from(pair).toString('base64')}` } };
+}
+
 /**
- * GET. @returns a response of status 200 or 206
+ * GET. Private mirrors may have a name and password in their address: https://name:password@host/simple. @returns a response of status 200 or 206
  * @throws RefusedError for 4xx, AppError('network') for anything else that went wrong (worth another try)
  */
-export async function ask(url: string, headers: Record<string, string>, signal?: AbortSignal): Promise<Response> {
+export async function ask(address: string, headers: Record<string, string>, signal?: AbortSignal): Promise<Response> {
+  const { url, authorization } = withoutCredentials(address);
   let response: Response;
   try {
-    response = await fetch(url, { headers: { 'user-agent': 'drtune-studio', ...headers }, signal: signal ?? null, dispatcher: dispatcher() });
+    response = await fetch(url, { headers: { 'user-agent': 'drtune-studio', ...authorization, ...headers }, signal: signal ?? null, dispatcher: dispatcher() });
   } catch (error) {
     if (signal?.aborted) throw error;
     const cause = error instanceof Error && error.cause ? error.cause : error;
-    throw new AppError('network', `Cannot reach ${new URL(url).host}: ${errorLine(cause)}.`, {
+    throw new AppError('network', `Cannot reach ${url.host}: ${errorLine(cause)}.`, {
       hint: 'Check the network; behind a proxy set HTTPS_PROXY, with a mirror set DRTUNE_PACKAGE_INDEX.',
       cause: error,
     });
   }
   if (response.status === 200 || response.status === 206) return response;
   await response.body?.cancel();
-  const message = `${new URL(url).host} answered ${response.status} ${response.statusText} for ${new URL(url).pathname}.`;
+  const message = `${url.host} answered ${response.status} ${response.statusText} for ${url.pathname}.`;
   const temporary = response.status >= 500 || response.status === 429 || response.status === 408;
   if (temporary) throw new AppError('network', message, { hint: 'Try again later.' });
   throw new RefusedError('network', message, { hint: 'Check DRTUNE_PACKAGE_INDEX and the proxy settings.' });

@@ -61,12 +61,16 @@ export async function fileAddress(index: string, packageName: string, file: stri
   const text = await response.text();
   const links = (response.headers.get('content-type') ?? '').includes('json') ? jsonLinks(text) : htmlLinks(text);
   const link = links.find(({ name }) => name === file);
+  const asked = new URL(page);
   if (!link) {
-    throw new AppError('network', `The package index at ${page} has no ${file} (it lists ${links.length} files).`, {
+    throw new AppError('network', `The package index at ${asked.host}${asked.pathname} has no ${file} (it lists ${links.length} files).`, {
       hint: 'Set DRTUNE_PACKAGE_INDEX to the address of an index that mirrors it, ending in /simple.',
     });
   }
-  return new URL(link.url, response.url || page).href;
+  const found = new URL(link.url, response.url || page);
+  // Files of a private mirror need its name and password too; other hosts must not see them.
+  if (found.origin === asked.origin && !found.username) [found.username, found.password] = [asked.username, asked.password];
+  return found.href;
 }
 
 function jsonLinks(text: string): { name: string; url: string }[] {

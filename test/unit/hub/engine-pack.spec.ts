@@ -105,6 +105,16 @@ describe('installPack', () => {
     await expect(install({ pack: { ...pack, file: 'absent.whl' } })).rejects.toMatchObject({ message: expect.stringContaining('has no absent.whl'), hint: expect.stringContaining('DRTUNE_PACKAGE_INDEX') });
   });
 
+  it('gives a private mirror its name and password, and never prints them', async () => {
+    registry.authorization = `Basic ${Buffer.from('ann:s3cret/x').toString('base64')}`;
+    process.env['DRTUNE_PACKAGE_INDEX'] = process.env['DRTUNE_PACKAGE_INDEX']!.replace('//', '//ann:s3cret%2Fx@');
+    await expect(install({ pack: { ...pack, file: 'absent.whl' } })).rejects.toMatchObject({ message: expect.not.stringContaining('s3cret') });
+    await install();
+    expectInstalled();
+    process.env['DRTUNE_PACKAGE_INDEX'] = process.env['DRTUNE_PACKAGE_INDEX'].replace('ann:', 'bob:');
+    await expect(install({ force: true })).rejects.toMatchObject({ message: expect.stringMatching(/^(?!.*s3cret).*answered 401/) });
+  });
+
   it('says what to do without a network', async () => {
     process.env['DRTUNE_PACKAGE_INDEX'] = 'http://127.0.0.1:9/simple';
     await expect(install({ backoffMs: 1 })).rejects.toMatchObject({ code: 'network', message: expect.stringContaining('Cannot reach 127.0.0.1:9'), hint: expect.stringContaining('HTTPS_PROXY') });

@@ -82,6 +82,8 @@ export class FakeRegistry {
   readonly requests: Request[] = [];
   behaviours: Behaviour[] = [];
   html = false;
+  /** The Authorization header every request must have. */
+  authorization: string | undefined;
   private readonly server: Server;
 
   constructor() {
@@ -100,6 +102,10 @@ export class FakeRegistry {
 
   private answer(request: IncomingMessage, response: ServerResponse): void {
     const path = request.url ?? '';
+    if (this.authorization && request.headers.authorization !== this.authorization) {
+      response.writeHead(401).end();
+      return;
+    }
     if (path === `/simple/${pack.package}/`) {
       response.setHeader('content-type', this.html ? 'text/html' : 'application/vnd.pypi.simple.v1+json');
       response.end(
