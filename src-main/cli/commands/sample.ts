@@ -21,6 +21,9 @@ import { UsageError, type Arguments } from '../arguments.ts';
 import { commandEngine, type Command } from '../command.ts';
 import { channelsFirst } from './gradient.ts';
 
+/** Where pictures go when nothing is said. */
+const DEFAULT_OUT = 'samples';
+
 /** Pictures that are denoised together. */
 const AT_ONCE = 4;
 
@@ -36,8 +39,8 @@ interface Request {
 
 export const sample: Command = {
   name: 'sample',
-  usage: 'sample --prompt P --out DIR [--model M] [--negative N] [--steps T] [--guidance G] [--scheduler S] [--width W --height H] [--seed S] [--count C] [--lora FILE[:scale]] [--latents FILE] [--save-tensors] [--engine NAME] [--json]',
-  what: 'Pictures as PNG with manifest.json; --save-tensors adds noise, latents and image.',
+  usage: 'sample --prompt P [--model M] [--out DIR] [--negative N] [--steps T] [--guidance G] [--scheduler S] [--width W --height H] [--seed S] [--count C] [--lora FILE[:scale]] [--latents FILE] [--save-tensors] [--engine NAME] [--json]',
+  what: 'Pictures as PNG with manifest.json, in ./samples if no folder is named; --save-tensors adds noise, latents and image.',
   flags: {
     model: { type: 'string' }, prompt: { type: 'string' }, negative: { type: 'string' }, steps: { type: 'string' }, guidance: { type: 'string' }, scheduler: { type: 'string' },
     width: { type: 'string' }, height: { type: 'string' }, seed: { type: 'string' }, count: { type: 'string' }, lora: { type: 'string' }, latents: { type: 'string' },
@@ -46,7 +49,7 @@ export const sample: Command = {
   async run(context) {
     const { args, home, print } = context;
     args.allowPositionals(0);
-    const [prompt, out] = [args.need('prompt'), resolve(args.need('out'))];
+    const [prompt, out] = [args.need('prompt'), resolve(args.text('out') ?? DEFAULT_OUT)];
     const seed = args.number('seed', { min: 0, whole: true }) ?? 0;
     const wanted = args.number('count', { min: 1, max: 10_000, whole: true });
     const common = {
@@ -139,7 +142,7 @@ function paintAll(pipeline: Pipeline, request: Request, adapter: Adapter | null,
     const size = values.length / total;
     return {
       pictures: Array.from({ length: total }, (_, i) => values.slice(i * size, (i + 1) * size)),
-      tensors: { noise: channelsFirst(whole('noise')), latents: channelsFirst(whole('latents')), image: channelsFirst(image) },
+      tensors: { noise: channelsFirst(whole('noise')), latents: channelsFirst(whole('latents')), image: channelsFirst(tf.clipByValue(image, -1, 1)) },
     };
   });
 }
