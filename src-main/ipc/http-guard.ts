@@ -42,15 +42,17 @@ export class HttpGuard {
     return this.port !== null && Number(address?.[2]) === this.port;
   }
 
-  /** The token of the query or of `Authorization: Bearer`, compared in constant time. */
+  /**
+   * The token of the query or of `Authorization: Bearer`, compared in constant time. The limit holds for wrong ones only: a tab
+   * left open from before a restart, which keeps asking with the old token, must not lock out the new one.
+   */
   checkToken(request: IncomingMessage, url: URL): Verdict {
-    const from = request.socket.remoteAddress ?? '';
-    const seen = this.wrong.get(from);
-    if (seen && this.now() - seen.since < WINDOW_MS && seen.count >= GUESSES) return { ok: false, status: 429, message: 'Too many wrong tokens: wait a minute.' };
     const bearer = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1];
     if (sameText(url.searchParams.get('token') ?? bearer ?? '', this.token)) return { ok: true };
+    const from = request.socket.remoteAddress ?? '';
+    const seen = this.wrong.get(from);
     if (!seen || this.now() - seen.since >= WINDOW_MS) this.wrong.set(from, { count: 1, since: this.now() });
-    else seen.count += 1;
+    else if (++seen.count > GUESSES) return { ok: false, status: 429, message: 'Too many wrong tokens: wait a minute.' };
     return { ok: false, status: 401, message: 'Wrong or missing token: open the address that DRTune Studio printed.' };
   }
 }

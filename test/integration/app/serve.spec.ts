@@ -145,7 +145,7 @@ describe('who is refused', () => {
     expect((await get(app.port, '/', {}, 'POST')).status).toBe(405);
     for (let i = 0; i < 8; i++) expect((await get(app.port, `/image/1?token=guess${i}`)).status).toBe(401);
     expect((await get(app.port, '/image/1?token=guess')).status).toBe(429);
-    await expect(connect(app.port, app.token)).rejects.toThrow('429');
+    await client(app); // the right one is let in all the same
   });
 
   it('paths that lead out', async () => {
