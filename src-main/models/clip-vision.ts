@@ -7,7 +7,7 @@ import { tf, type Tensor, type Tensor2D, type Tensor4D } from '../engine/tf.ts';
 import type { Engine } from '../engine/engine.ts';
 import { transformersActivations } from '../nn/activations.ts';
 import { clipEncoderLayer, clipEncoderParameters, type ClipEncoderConfig } from '../nn/clip-encoder.ts';
-import { ParameterList, type Weights } from '../nn/parameters.ts';
+import type { ParameterList, Weights } from '../nn/parameters.ts';
 import { disposeWeights, loadWeights } from '../weights/load.ts';
 import { clipTextConfig, clipTextParameters, encodeText } from './clip-text.ts';
 import { loadClipTokenizer } from './clip-tokenizer.ts';

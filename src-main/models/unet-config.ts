@@ -58,7 +58,8 @@ export function unetConfig(reader: ConfigReader): UNetConfig {
   // By its history, attention_head_dim is the NUMBER of heads; diffusers refuses num_attention_heads.
   const heads = reader.perLevel('attention_head_dim', levels, 8);
   const transformers = transformerLayers(reader, 'transformer_layers_per_block', layers, 0);
-  const reversed = reader.values['reverse_transformer_layers_per_block'] == null
+  const isOpen = (key: string): boolean => (reader.values[key] ?? null) === null;
+  const reversed = isOpen('reverse_transformer_layers_per_block')
     ? [...transformers].reverse().map((list, i) => new Array<number>(layers[levels - 1 - i]! + 1).fill(list[0]!))
     : transformerLayers(reader, 'reverse_transformer_layers_per_block', [...layers].reverse(), 1);
   const level = (i: number, resnets: number, attention: boolean, perResnet: readonly number[]): LevelConfig => ({
@@ -67,7 +68,7 @@ export function unetConfig(reader: ConfigReader): UNetConfig {
   const last = levels - 1;
   const midType = reader.values['mid_block_type'] === null ? null : reader.oneOf('mid_block_type', ['UNetMidBlock2DCrossAttn', 'UNetMidBlock2D'], 'UNetMidBlock2DCrossAttn');
   const sample = reader.values['sample_size'];
-  const sampleSize = sample == null ? null : Array.isArray(sample) ? reader.perLevel('sample_size', 2) : [reader.size('sample_size'), reader.size('sample_size')];
+  const sampleSize = isOpen('sample_size') ? null : Array.isArray(sample) ? reader.perLevel('sample_size', 2) : [reader.size('sample_size'), reader.size('sample_size')];
   const kernel = (key: string): number => {
     const size = reader.size(key, 3);
     if (size % 2 === 0) throw reader.refuse(key, 'odd sizes');
@@ -80,7 +81,7 @@ export function unetConfig(reader: ConfigReader): UNetConfig {
     centerInput: reader.flag('center_input_sample', false),
     flipSinToCos: reader.flag('flip_sin_to_cos', true), freqShift: reader.number('freq_shift', 0),
     timeEmbedDim: reader.numberOrNull('time_embedding_dim') ?? channels[0]! * 4,
-    timeActivation: reader.values['time_embedding_act_fn'] == null ? null : reader.oneOf('time_embedding_act_fn', activations),
+    timeActivation: isOpen('time_embedding_act_fn') ? null : reader.oneOf('time_embedding_act_fn', activations),
     activation: reader.oneOf('act_fn', activations, 'silu'),
     groups: reader.size('norm_num_groups', 32), eps: reader.number('norm_eps', 1e-5),
     convInKernel: kernel('conv_in_kernel'), convOutKernel: kernel('conv_out_kernel'),

@@ -3,9 +3,9 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Engine } from '../../../src-main/engine/engine.ts';
 import { readFloatsSync, scope, tensorCount } from '../../../src-main/engine/scope.ts';
-import { tf, type Tensor, type Tensor2D, type Tensor4D } from '../../../src-main/engine/tf.ts';
+import { tf, type Tensor, type Tensor2D, type Tensor3D, type Tensor4D } from '../../../src-main/engine/tf.ts';
 import { loadClip } from '../../../src-main/models/clip-vision.ts';
-import { loadUNet, type UNet } from '../../../src-main/models/unet.ts';
+import { loadUNet, unetForward, type UNet } from '../../../src-main/models/unet.ts';
 import type { Adapter, LoraPair } from '../../../src-main/nn/lora.ts';
 import { disposeAdapter, everyLoraTarget } from '../../../src-main/pipeline/adapter.ts';
 import { toChannelsFirst, toChannelsLast } from '../../../src-main/pipeline/images.ts';
@@ -79,17 +79,23 @@ export function modelSuite(open: () => Promise<Engine>): void {
     });
 
     const factor = name === 'linear' ? 2 : 4;
-    const forward = (lora: Adapter | null, timestep: number): Tensor4D => {
+    /** `blocks`: as networks too large to be traced whole run. */
+    const forward = (lora: Adapter | null, timestep: number, blocks = false): Tensor4D => {
       const [H, W] = [size[0] * factor, size[1] * factor];
       const timeIds = tf.tensor2d(new Array<number[]>(2).fill([H, W, 0, 0, H, W]));
-      return unet.forward(lora, { sample: image('sample'), timestep, text: tensor('promptEmbeds') as never, pooled: tensor('pooled') as Tensor2D, timeIds });
+      const [sample, text, pooled] = [image('sample'), tensor('promptEmbeds') as Tensor3D, tensor('pooled') as Tensor2D];
+      if (blocks) return unetForward(engine, unet.config, unet.weights, lora, { sample, text, pooled, timeIds, timestep: tf.fill([2], timestep) }) as Tensor4D;
+      return unet.forward(lora, { sample, timestep, text, pooled, timeIds });
     };
 
     it.each([['unet', 431, false], ['unetLora', 431, true], ['unetBetween', 907.625, false]] as const)('runs the UNet: %s', (key, timestep, lora) => {
-      scope(() => void expect(imageDiffers(forward(lora ? adapter : null, timestep), key)).toBeLessThan(modelTolerance));
+      scope(() => {
+        expect(imageDiffers(forward(lora ? adapter : null, timestep), key)).toBeLessThan(modelTolerance);
+        expect(imageDiffers(forward(lora ? adapter : null, timestep, true), key), 'block by block').toBeLessThan(modelTolerance);
+      });
     });
 
-    it('gives the gradient of every LoRA matrix', () => {
+    it.each([['traced whole', false], ['block by block', true]])('gives the gradient of every LoRA matrix, %s', (_, blocks) => {
       scope(() => {
         const paths = Object.keys(adapter.modules);
         const flat = paths.flatMap((path) => [adapter.modules[path]!.a, adapter.modules[path]!.b]);
@@ -97,7 +103,7 @@ export function modelSuite(open: () => Promise<Engine>): void {
         const gradients = tf.grads((...matrices: Tensor[]) => {
           const modules: Record<string, LoraPair> = {};
           paths.forEach((path, i) => (modules[path] = { a: matrices[2 * i] as Tensor2D, b: matrices[2 * i + 1] as Tensor2D }));
-          return tf.sum(tf.mul(forward({ scale: adapter.scale, modules }, 431), cotangent));
+          return tf.sum(tf.mul(forward({ scale: adapter.scale, modules }, 431, blocks), cotangent));
         })(flat);
         paths.forEach((path, i) => {
           expect(differs(gradients[2 * i]!, `gradient.${path}.lora_A.weight`), `${path}.lora_A`).toBeLessThan(modelTolerance * 3);
