@@ -15,6 +15,8 @@ import { serveApp } from './ipc/http-server.ts';
 const DEFAULT_PORT = 5180;
 /** A stopped trainer may take this long to write its checkpoint. */
 const GRACE_MS = 30_000;
+/** A second signal later than this means "at once". */
+const AGAIN_MS = 1000;
 
 interface Options { host: string; port: number; otherPorts: number; json: boolean }
 
@@ -53,13 +55,15 @@ async function main(): Promise<void> {
   if (!['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
     process.stderr.write(`Warning: served on ${options.host} without encryption. Whoever reads the address on the way has the app; an SSH tunnel to 127.0.0.1 is safer.\n`);
   }
-  let stopping = false;
+  let stoppingSince = 0;
   const stop = async (): Promise<void> => {
-    if (stopping) {
+    if (stoppingSince > 0) {
+      // One Ctrl-C may come twice: from the terminal and passed on by the process above.
+      if (performance.now() - stoppingSince < AGAIN_MS) return;
       process.stderr.write('Ending at once.\n');
       process.exit(1);
     }
-    stopping = true;
+    stoppingSince = performance.now();
     if (app.service.queue().running) process.stderr.write('Stopping the running training with a checkpoint; once more to end at once.\n');
     await served.close();
     await app.close(GRACE_MS);

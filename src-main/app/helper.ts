@@ -1,6 +1,7 @@
 /** The main process's side of helper-process.ts. */
 import { fork } from 'node:child_process';
 import { AppError } from '../base/errors.ts';
+import { OWN_GROUP } from './trainer-port.ts';
 import type { FromHelper, HelperRequest } from './helper-jobs.ts';
 
 export interface HelperPort {
@@ -13,7 +14,7 @@ export type LaunchHelper = () => HelperPort;
 
 export function forkHelper(entry: string, env: NodeJS.ProcessEnv = process.env): LaunchHelper {
   return () => {
-    const child = fork(entry, [], { execArgv: ['--disable-warning=ExperimentalWarning'], serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc'], env });
+    const child = fork(entry, [], { execArgv: ['--disable-warning=ExperimentalWarning'], serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc'], env, ...OWN_GROUP });
     let errors = '';
     child.stderr?.on('data', (chunk: Buffer) => (errors = (errors + chunk.toString()).slice(-2000)));
     return {

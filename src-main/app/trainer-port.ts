@@ -7,6 +7,9 @@ import type { FromTrainer, TrainerPort } from '../worker/protocol.ts';
 export type { FromTrainer };
 export type LaunchTrainer = () => TrainerPort;
 
+/** Out of the terminal's process group: Ctrl-C is for the app, which then stops the trainer with a checkpoint. */
+export const OWN_GROUP = { detached: process.platform !== 'win32' };
+
 /**
  * @param entry file of the trainer process
  * @returns a function that starts one; what it prints comes back as log lines
@@ -15,7 +18,7 @@ export function forkTrainer(entry: string, env: NodeJS.ProcessEnv = process.env)
   return () => {
     // 'advanced' keeps numbers that JSON cannot hold (NaN), so that they can be told apart from a missing value.
     const child = fork(entry, [], {
-      execArgv: ['--disable-warning=ExperimentalWarning'], serialization: 'advanced', stdio: ['ignore', 'pipe', 'pipe', 'ipc'], env,
+      execArgv: ['--disable-warning=ExperimentalWarning'], serialization: 'advanced', stdio: ['ignore', 'pipe', 'pipe', 'ipc'], env, ...OWN_GROUP,
     });
     const listeners: ((message: FromTrainer) => void)[] = [];
     const tell = (message: FromTrainer): void => listeners.forEach((listener) => listener(message));

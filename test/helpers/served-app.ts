@@ -9,7 +9,7 @@ export interface ServedApp { process: ChildProcess; url: string; port: number; t
 /** @throws Error with what it printed when it ends before it serves */
 export async function startServed(home: string, args: string[] = ['--port', '0'], env: Record<string, string> = {}): Promise<ServedApp> {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'serve-fake.ts'), '--json', ...args], {
-    env: { ...process.env, DRTUNE_HOME: home, DRTUNE_FAKE_STEP_MS: '30', ...env }, stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, DRTUNE_HOME: home, DRTUNE_FAKE_STEP_MS: '30', ...env }, stdio: ['ignore', 'pipe', 'pipe'], detached: true,
   });
   let out = '';
   let err = '';

@@ -5,6 +5,7 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { REQUESTS, systemSchema, type RunSummary } from '../../../src-main/contract/api.ts';
+import { newestCheckpoint } from '../../../src-main/app/run-folders.ts';
 import { config, tempHome, until } from '../../helpers/temp-home.ts';
 import { connect, startServed, type Client, type ServedApp } from '../../helpers/served-app.ts';
 
@@ -87,18 +88,21 @@ describe('the served app', () => {
     expect((await get(app.port, `/image/${detail.images[0]!.id}?token=${app.token}`)).status).toBe(404);
   });
 
-  it('stops a running training with a checkpoint on SIGINT; the next start can resume it', async () => {
+  it('stops a running training with a checkpoint on Ctrl-C; the next start can resume it', async () => {
     const home = tempHome();
     const first = await serve(home);
     const page = await client(first);
     const { id } = await page.ask('runs.start', { config: config({ iterations: 10_000 }) });
     await until(() => page.events.some((e) => e.event === 'run.event' && (e.payload as { event: { type: string } }).event.type === 'step'), 'a step');
-    first.process.kill('SIGINT');
+    // As a terminal does: to every process of the group, and once more by a parent that passes it on.
+    process.kill(-first.process.pid!, 'SIGINT');
+    setTimeout(() => first.process.kill('SIGINT'), 20);
     expect(await first.exit).toBe(0);
     const second = await serve(home);
     const run = running(await (await client(second)).ask('runs.list', {}), id);
-    expect(run.state).toBe('stopped');
+    expect(run).toMatchObject({ state: 'stopped', reason: null });
     expect(run.step).toBeGreaterThan(0);
+    expect(newestCheckpoint(join(home, 'runs', id))).toBe(run.step);
   });
 
   it('killed with -9: its trainer ends too, the run is found as failed and resumes', async () => {
