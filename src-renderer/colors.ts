@@ -3,8 +3,8 @@
  * pictures on light and dark ground; a reward that is not listed keeps the colour the main process gives it.
  */
 const KNOWN: Record<string, string> = {
-  symmetry: '#0f9d8a', 'relative-symmetry': '#2c7a7b', incompressibility: '#8a6d3b', compressibility: '#b7791f', brightness: '#c9a400', colorfulness: '#d0488f', clipscore: '#7b61d1',
-  pickscore: '#3f8f3f', 'hpsv2.1': '#c2572b', aesthetic: '#2f86c9', imagereward: '#a05195', objectness: '#6b7d1e',
+  symmetry: '#0f9d8a', 'relative-symmetry': '#5a9e2f', incompressibility: '#8a6d3b', compressibility: '#b7791f', brightness: '#c9a400', colorfulness: '#d0488f', clipscore: '#7b61d1',
+  pickscore: '#8a8f1a', 'hpsv2.1': '#c2572b', aesthetic: '#2f86c9', imagereward: '#a05195', objectness: '#6b7d1e',
 };
 const SPARE = ['#0f9d8a', '#c2572b', '#7b61d1', '#3f8f3f', '#d0488f', '#b7791f'];
 
