@@ -1,6 +1,7 @@
 /** Every request of the contract and who answers it. */
+import { AppError } from '../base/errors.ts';
 import type { Handlers } from '../contract/api.ts';
-import type { RunConfig } from '../contract/run.ts';
+import { nearestKey, type RunConfig } from '../contract/run.ts';
 import type { Catalog } from './catalog.ts';
 import { forecast } from './forecast.ts';
 import { diffRuns, exportRun, purgeRun } from './run-library.ts';
@@ -19,6 +20,7 @@ export function makeHandlers({ service, catalog, system }: Rooms): Handlers {
     'runs.get': async ({ id }) => recorder.detail(id),
     'runs.start': async ({ name, config }) => {
       catalog.check(config);
+      await checkRewards(config, system);
       return service.start(name, withEngine(config));
     },
     'runs.stop': async ({ id }) => {
@@ -67,6 +69,7 @@ export function makeHandlers({ service, catalog, system }: Rooms): Handlers {
     },
     'preview': async ({ config, count }) => {
       catalog.check(config);
+      await checkRewards(config, system);
       return service.preview(withEngine(config), count);
     },
     'system.get': async () => system.get(),
@@ -85,4 +88,19 @@ export function makeHandlers({ service, catalog, system }: Rooms): Handlers {
       return settings;
     },
   };
+}
+
+/** Refuses rewards that are unknown or not usable; where the list itself cannot be had, the trainer decides. */
+async function checkRewards(config: RunConfig, system: System): Promise<void> {
+  const known = await system.rewards().catch(() => null);
+  if (!known) return;
+  for (const { name } of [...config.rewards, ...config.heldOutRewards]) {
+    const reward = known.find((each) => each.name === name);
+    if (reward?.usable) continue;
+    const usable = known.filter((each) => each.usable).map((each) => each.name);
+    const near = nearestKey(name, usable);
+    throw new AppError('config', reward ? `The reward "${name}" cannot be used: ${reward.problem ?? 'it is not usable here'}` : `There is no reward "${name}".`, {
+      hint: near ? `Did you mean "${near}"?` : `There are: ${usable.join(', ')}.`,
+    });
+  }
 }
