@@ -8,8 +8,16 @@ export interface CommandContext {
   readonly home: string;
   /** One line of the command's result on stdout. */
   print(line: string): void;
-  /** One line beside the result, on stderr. */
+  /** One line beside the result, on stderr; kept back until the command has got so far that it can show something. */
   note(line: string): void;
+  /** Lets the notes out, those kept back and those to come. A command that fails before has one line on stderr, its fault. */
+  showNotes(): void;
+}
+
+/** Where a command writes. */
+export interface Streams {
+  readonly stdout: { write(text: string): unknown };
+  readonly stderr: { write(text: string): unknown };
 }
 
 export interface Command {
@@ -21,14 +29,26 @@ export interface Command {
   run(context: CommandContext): Promise<number>;
 }
 
-/** The context of a process: its data folder, its streams. With --json notes are left out. */
-export function processContext(args: Arguments): CommandContext {
+/** A command's context on two streams. With --json notes are left out. */
+export function streamContext(args: Arguments, { stdout, stderr }: Streams): CommandContext {
+  const kept: string[] = [];
+  let shown = false;
+  const showNotes = (): void => {
+    shown = true;
+    for (const line of kept.splice(0)) stderr.write(`${line}\n`);
+  };
   return {
     args,
     home: drtuneHome(),
-    print: (line) => void process.stdout.write(`${line}\n`),
+    showNotes,
+    print: (line) => {
+      showNotes();
+      stdout.write(`${line}\n`);
+    },
     note: (line) => {
-      if (!args.json) process.stderr.write(`${line}\n`);
+      if (args.json) return;
+      if (shown) stderr.write(`${line}\n`);
+      else kept.push(line);
     },
   };
 }

@@ -66,6 +66,11 @@ function scorePictures({ rewards, watched }: Session, images: Tensor4D, prompts:
   });
 }
 
+/** Those values that are numbers; events hold no others. */
+export function finiteEntries(values: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => Number.isFinite(value)));
+}
+
 /** Means over a set of pictures. */
 export function measuresOf(painted: readonly Painted[], width: number, height: number): PictureMeasures | null {
   if (painted.length === 0) return null;
@@ -73,7 +78,7 @@ export function measuresOf(painted: readonly Painted[], width: number, height: n
   for (const each of painted) for (const [key, value] of Object.entries(each.rewards)) rewards[key] = (rewards[key] ?? 0) + value / painted.length;
   const pixels = new Float32Array(painted.length * height * width * 3);
   painted.forEach((each, i) => pixels.set(each.pixels, i * each.pixels.length));
-  return { rewards, ...measurePictures(pixels, [painted.length, height, width, 3]) };
+  return { rewards: finiteEntries(rewards), ...measurePictures(pixels, [painted.length, height, width, 3]) };
 }
 
 /**
@@ -106,8 +111,8 @@ export async function* samplePictures(session: Session, runDir: string, step: nu
 
 type ImagePlace = Pick<TrainerEventOf<'image'>, 'role' | 'step' | 'width' | 'height' | 'file' | 'weights'>;
 
-export function imageEvent({ pixels: _, ...point }: Painted, place: ImagePlace): TrainerEventOf<'image'> {
-  return { type: 'image', ...place, ...point };
+export function imageEvent({ pixels: _, rewards, ...point }: Painted, place: ImagePlace): TrainerEventOf<'image'> {
+  return { type: 'image', ...place, ...point, rewards: finiteEntries(rewards) };
 }
 
 /** Writes one picture as PNG. */

@@ -12,7 +12,7 @@ import {
 import { iterate, type IterationResult } from './iteration.ts';
 import { hashFolder, picturesBefore, writeManifest, type Manifest } from './manifest.ts';
 import { sha256Of } from './atomic.ts';
-import { samplePictures, samplePoints } from './samples.ts';
+import { finiteEntries, samplePictures, samplePoints } from './samples.ts';
 import { openSession, startAdapter, type Session, type SessionDeps } from './session.ts';
 import { TrainableLora } from './trainable-lora.ts';
 
@@ -204,8 +204,14 @@ function checkpointEvent({ state }: Run, written: WrittenCheckpoint): TrainerEve
 }
 
 function stepEvent(run: Run, result: IterationResult): TrainerEvent {
-  return { type: 'step', step: run.state.step, ...result, stepMs: run.stepMs.at(-1)!, memoryBytes: run.deps.memoryBytes(), etaSeconds: secondsLeft(run) };
+  return {
+    type: 'step', step: run.state.step, lr: result.lr, skipped: result.skipped, terms: finiteEntries(result.terms), reward: finite(result.reward), kl: finite(result.kl),
+    gradNorm: finite(result.gradNorm), stepMs: run.stepMs.at(-1)!, memoryBytes: run.deps.memoryBytes(), etaSeconds: secondsLeft(run),
+  };
 }
+
+/** Events hold finite numbers only: JSON has no others. A step with one that was not says so by `skipped`. */
+const finite = (value: number): number => (Number.isFinite(value) ? value : 0);
 
 /** Steps left at the mean of the newest ones, sample points left as long as the last one. */
 function secondsLeft({ session: { config }, state, stepMs, sampleMs }: Run): number {

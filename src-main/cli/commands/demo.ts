@@ -55,6 +55,7 @@ export const demo: Command = {
     const engine = await commandEngine(context, config.engine);
     note(`Tuning the starter (${config.iterations} iterations) on ${engine.name} ${engine.version}, ${engine.device}.`);
     if (engine.name === 'wasm') note('This engine is the slow one: expect about ten times the three minutes of the TensorFlow engine. Ctrl-C ends it with a checkpoint.');
+    context.showNotes();
     const recorder = RunRecorder.open(home);
     try {
       const runId = recorder.createRun({ name: 'demo', config });

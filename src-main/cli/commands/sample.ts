@@ -69,6 +69,7 @@ export const sample: Command = {
     };
     if (given && wanted !== undefined && wanted !== given.shape[0]) throw new AppError('config', `--count is ${wanted}, but the noise of --latents is for ${given.shape[0]} pictures.`);
     const count = given?.shape[0] ?? wanted ?? 1;
+    checkSize(request, info.vaeFactor);
     mkdirSync(out, { recursive: true });
     const parts = paintAll(pipeline, request, adapter, given ?? { seed, count });
     const images: { file: string; seed: number | null }[] = [];
@@ -89,6 +90,13 @@ export const sample: Command = {
     return 0;
   },
 };
+
+/** @throws AppError('config') unless both sides are multiples of the VAE's factor */
+function checkSize({ width, height }: Request, factor: number): void {
+  for (const [name, size] of [['width', width], ['height', height]] as const) {
+    if (size % factor !== 0) throw new AppError('config', `--${name} is ${size}, expected a multiple of ${factor} for this model.`, { hint: `The nearest is ${Math.max(factor, Math.round(size / factor) * factor)}.` });
+  }
+}
 
 function schedulerName(args: Arguments): string {
   const name = args.text('scheduler') ?? 'ddim';

@@ -25,10 +25,12 @@ export const train: Command = {
     }
     const fresh = again === undefined ? readConfig(args) : undefined;
     if (fresh) checkRun(fresh, home);
-    const engine = await commandEngine(context, fresh?.engine);
     const recorder = RunRecorder.open(home);
     try {
+      if (again !== undefined) findRun(recorder, again);
+      const engine = await commandEngine(context, fresh?.engine);
       const { runId, config } = fresh ? { runId: recorder.createRun({ name: args.text('name') ?? '', config: fresh }), config: fresh } : takeUp(recorder, args, again!, home);
+      context.showNotes();
       const progress = progressPrinter(process.stderr);
       const heard = args.json ? (event: object) => print(JSON.stringify('engine' in event ? { ...event, run: runId, folder: recorder.runDir(runId) } : event)) : progress;
       const end = await runTraining({ recorder, runId, config, engine, home, resume: again !== undefined, heard });

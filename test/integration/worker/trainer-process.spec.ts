@@ -1,0 +1,79 @@
+/** The trainer's process, forked as the app does it: one job, then `done` and a clean exit. */
+import { fork, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import type { FromTrainer, TrainerJob } from '../../../src-main/worker/protocol.ts';
+import { tinyConfig } from '../../helpers/tiny.ts';
+
+const entry = join(import.meta.dirname, '../../../src-main/worker/trainer-process.ts');
+const home = mkdtempSync(join(tmpdir(), 'drtune-worker-'));
+const children: ChildProcess[] = [];
+afterAll(() => {
+  for (const child of children) child.kill('SIGKILL');
+  rmSync(home, { recursive: true, force: true });
+});
+
+function start(job: TrainerJob, heard: (message: FromTrainer, child: ChildProcess) => void = () => {}) {
+  const child = fork(entry, [], { execArgv: ['--disable-warning=ExperimentalWarning'], serialization: 'advanced', stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  children.push(child);
+  const messages: FromTrainer[] = [];
+  child.on('message', (message) => {
+    messages.push(message as FromTrainer);
+    heard(message as FromTrainer, child);
+  });
+  child.send({ type: 'job', job });
+  return { child, messages, exit: new Promise<number | null>((done) => child.on('exit', done)) };
+}
+
+const engine = 'wasm' as const;
+
+describe('the trainer process', () => {
+  it('trains, stops when asked, and exits by itself', async () => {
+    const job: TrainerJob = { kind: 'train', config: tinyConfig({ engine, iterations: 500, sampleEvery: 0, samplePrompts: 1, checkpointEvery: 0 }), runDir: join(home, 'a'), home, resume: false };
+    const { messages, exit } = start(job, (message, child) => {
+      if (message.type === 'event' && message.event.type === 'step') child.send({ type: 'stop' });
+    });
+    expect(await exit).toBe(0);
+    expect(messages.at(-1)).toEqual({ type: 'done' });
+    const finished = messages.map((each) => (each.type === 'event' ? each.event : null)).find((each) => each?.type === 'finished');
+    expect(finished).toMatchObject({ reason: 'stopped' });
+    expect(existsSync(join(home, 'a/checkpoints'))).toBe(true);
+  });
+
+  it('paints a preview as data URLs with scores', async () => {
+    const { messages, exit } = start({ kind: 'preview', config: tinyConfig({ engine }), count: 2, home });
+    expect(await exit).toBe(0);
+    const preview = messages.find((each) => each.type === 'preview');
+    expect(preview?.images.map((each) => each.prompt)).toEqual(['a red apple', 'two blue cats']);
+    expect(preview?.images[0]!.url).toMatch(/^data:image\/png;base64,/);
+    expect(Object.keys(preview!.images[0]!.rewards).sort()).toEqual(['brightness', 'symmetry']);
+  });
+
+  it('renders a prompt with base and tuned weights', async () => {
+    const config = tinyConfig({ engine });
+    const checkpoint = join(import.meta.dirname, '../../golden/drtune/lora.safetensors');
+    const { messages, exit } = start({ kind: 'render', config, runDir: join(home, 'b'), home, prompt: 'a new thing', seed: 9, checkpoint, step: 4 });
+    expect(await exit).toBe(0);
+    const images = messages.flatMap((each) => (each.type === 'event' && each.event.type === 'image' ? [each.event] : []));
+    expect(images).toMatchObject([{ role: 'base', step: 0, weights: 'base', seed: 9 }, { role: 'tuned', step: 4, seed: 9 }]);
+    expect(images[0]!.rewards['symmetry']).not.toBe(images[1]!.rewards['symmetry']);
+    for (const each of images) expect(existsSync(join(home, 'b', each.file))).toBe(true);
+  });
+
+  it('says in one message what is wrong, then is done', async () => {
+    const { messages, exit } = start({ kind: 'train', config: tinyConfig({ engine, model: 'nothing' }), runDir: join(home, 'c'), home, resume: false });
+    expect(await exit).toBe(0);
+    expect(messages.slice(-2)).toMatchObject([{ type: 'error', code: 'weights' }, { type: 'done' }]);
+  });
+
+  it('goes with a checkpoint when its parent goes', async () => {
+    const job: TrainerJob = { kind: 'train', config: tinyConfig({ engine, iterations: 500, sampleEvery: 0, samplePrompts: 0 }), runDir: join(home, 'd'), home, resume: false };
+    const { exit } = start(job, (message, child) => {
+      if (message.type === 'event' && message.event.type === 'step' && child.connected) child.disconnect();
+    });
+    expect(await exit).toBe(1);
+    expect(existsSync(join(home, 'd/checkpoints'))).toBe(true);
+  });
+});
