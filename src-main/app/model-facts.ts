@@ -90,10 +90,10 @@ function readHeader(folder: string, file: string): Header {
   return header;
 }
 
+/** From the model card, or for the starter from the file beside its pipeline. */
 function licenceOf(folder: string): string {
-  try {
-    return /^license(?:_name)?:\s*(\S.*)$/m.exec(readFileSync(join(folder, 'README.md'), 'utf8'))?.[1]?.trim() ?? 'not stated';
-  } catch {
-    return 'not stated';
-  }
+  const read = (file: string): string => (existsSync(file) ? readFileSync(file, 'utf8') : '');
+  const card = /^license(?:_name)?:\s*(\S.*)$/m.exec(read(join(folder, 'README.md')))?.[1]?.trim();
+  const beside = /"licence":\s*"([^"]+)"/.exec(read(join(folder, '..', 'starter.json')))?.[1];
+  return card ?? beside ?? 'not stated';
 }

@@ -77,7 +77,10 @@ describe('models', () => {
     const catalog = new Catalog(home, recorder.records);
     const folder = makeFakeModel(join(home, 'fake'));
     addModel(home, folder);
-    for (const model of catalog.models()) modelInfoSchema.parse(model);
+    const models = catalog.models().map((model) => modelInfoSchema.parse(model));
+    expect(models.map((model) => model.name)).toEqual(['starter', 'fake']);
+    expect(models[0]).toMatchObject({ builtIn: true, usable: true, problem: null, licence: 'MIT', width: 64 });
+    for (const preset of catalog.presets()) catalog.check(preset.config);
     catalog.check(config());
     writeFileSync(join(folder, 'unet/model.safetensors'), '');
     writeFileSync(join(folder, 'model_index.json'), '{"_class_name":"StableDiffusionXLPipeline" }');
