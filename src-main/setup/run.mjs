@@ -14,7 +14,9 @@ const [task = '', ...args] = process.argv.slice(2);
 /** Runs to the end and passes on signals and the exit code. */
 function run(command, commandArgs) {
   const child = spawn(command, commandArgs, { stdio: 'inherit' });
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  // A terminal's Ctrl-C reaches the child by itself; a second one would cut short its orderly end.
+  process.on('SIGINT', () => process.stdin.isTTY || child.kill('SIGINT'));
   child.on('error', (error) => fail(`${command} could not be started: ${error.message}`));
   child.on('exit', (code, signal) => {
     if (signal) say(`ended by ${signal}`);
