@@ -87,3 +87,16 @@ export function flatSettings(value: unknown, at = ''): { key: string; value: str
   }
   return [{ key: at, value: Array.isArray(value) ? value.join(at.includes('rompts') ? '\n' : ', ') : String(value) }];
 }
+
+/** The running mean of noisy values, so that their course is seen; gaps stay gaps. Weighs about the last `span` values. */
+export function smooth(values: readonly (number | null)[], span = 8): (number | null)[] {
+  const decay = 1 - 2 / (span + 1);
+  let sum = 0;
+  let weight = 0;
+  return values.map((value) => {
+    if (value === null || !Number.isFinite(value)) return null;
+    sum = decay * sum + (1 - decay) * value;
+    weight = decay * weight + (1 - decay);
+    return sum / weight;
+  });
+}

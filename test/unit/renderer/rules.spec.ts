@@ -5,7 +5,7 @@ import * as mock from '../../../src-renderer/dev/mock-data.ts';
 import { configOf, draftOf, issuesOf } from '../../../src-renderer/stores/draft.ts';
 import { effortOf, lines, setAside, setEffort } from '../../../src-renderer/stores/effort.ts';
 import { arrange } from '../../../src-renderer/stores/run-list.ts';
-import { axisOf, flatSettings, heldOutCurve, samplePoints, subjects, tunedAt, baseOf } from '../../../src-renderer/stores/run-view.ts';
+import { axisOf, flatSettings, heldOutCurve, samplePoints, smooth, subjects, tunedAt, baseOf } from '../../../src-renderer/stores/run-view.ts';
 import { fieldText, getAt, isDefault, parseField, setAt, SETTING_FIELDS } from '../../../src-renderer/stores/setting-fields.ts';
 import { imageOf, readSide, stepsOf, writeSide } from '../../../src-renderer/stores/sides.ts';
 import { countVotes, voteSentence } from '../../../src-renderer/stores/vote.ts';
@@ -111,6 +111,11 @@ describe('pictures of a run', () => {
     expect(readSide('nonsense')).toBeNull();
     expect(stepsOf(detail)).toEqual([10, 20, 30, 40, 50, 60]);
     expect(imageOf(detail, { run: 'r', step: 'base' }, first!.key)?.role).toBe('base');
+  });
+  it('smooths without leaning to zero at the start, and leaves gaps open', () => {
+    expect(smooth([5, 5, null, 5]).map((one) => one && Number(one.toFixed(9)))).toEqual([5, 5, null, 5]);
+    const [, second] = smooth([0, 1], 3);
+    expect(second).toBeCloseTo(2 / 3);
   });
   it('flattens a config for the table', () => {
     expect(flatSettings({ a: { b: 1 }, c: [{ d: 2 }], e: [1, 2] })).toEqual([{ key: 'a.b', value: '1' }, { key: 'c[0].d', value: '2' }, { key: 'e', value: '1, 2' }]);
