@@ -32,7 +32,12 @@ export function eulerScheduler(settings: SchedulerSettings, steps: number): Sche
     name: 'euler', timesteps, predictionType,
     initNoiseSigma: spacing === 'leading' ? Math.sqrt(largest ** 2 + 1) : largest,
     inputScale: (i) => 1 / Math.sqrt(sigmas[i]! ** 2 + 1),
-    step: (i, x, output) => apply(step(i), x, output),
+    // In diffusers' order of operations: at large sigma (zero terminal SNR) the roundings are part of the result.
+    step: (i, x, output) => scope(() => {
+      const sigma = sigmas[i]!;
+      const derivative = tf.div<Tensor4D>(tf.sub(x, apply(original(predictionType, sigma), x, output)), sigma);
+      return tf.add(x, tf.mul(derivative, f(sigmas[i + 1]! - sigma)));
+    }),
     predOriginalSample: (i, x, output) => apply(original(predictionType, sigmas[i]!), x, output),
     linearStep: step,
     linearOriginal: (i) => original(predictionType, sigmas[i]!),

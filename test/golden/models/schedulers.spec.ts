@@ -19,6 +19,8 @@ describe('schedulers equal diffusers', () => {
     expect(scheduler.timesteps.length).toBe(each.timesteps.length);
     each.timesteps.forEach((t, i) => expect(Math.abs(scheduler.timesteps[i]! - t)).toBeLessThan(2e-3));
     expect(scheduler.initNoiseSigma / each.init).toBeCloseTo(1, 5);
+    // From sigma 4096 down in one step, x0 is the difference of numbers of that size (PITFALLS 15).
+    const steep = each.config['rescale_betas_zero_snr'] === true && each.steps === 1;
     scope(() => {
       let x = tf.mul<Tensor4D>(tf.tensor4d([0.3, -1.2, 0.9, 2.1, -0.4, 0.05], [1, 1, 2, 3]), scheduler.initNoiseSigma);
       each.timesteps.forEach((t, i) => {
@@ -29,13 +31,11 @@ describe('schedulers equal diffusers', () => {
         const linear = scheduler.linearStep(i);
         if (linear) {
           const composed = tf.add(tf.mul(x, linear.current), tf.mul(output, linear.output));
-          expect(relativeL2(readFloatsSync(composed), readFloatsSync(next))).toBeLessThan(1e-5);
+          expect(relativeL2(readFloatsSync(composed), readFloatsSync(next))).toBeLessThan(steep ? 1e-3 : 1e-5);
         } else expect(each.name === 'ddim' && each.config['clip_sample'] !== false).toBe(true);
         x = next;
       });
-      // From sigma 4096 down in one step, x0 is the difference of numbers of that size (PITFALLS 15).
-      const steep = each.config['rescale_betas_zero_snr'] === true && each.steps === 1;
-      expect(relativeL2(readFloatsSync(x), each.x)).toBeLessThan(steep ? 1e-3 : 1e-4);
+      expect(relativeL2(readFloatsSync(x), each.x)).toBeLessThan(1e-4);
     });
   });
 });
