@@ -12,13 +12,20 @@ const FIRST: RunConfig = runConfigSchema.parse({ prompts: ['a photo'], rewards: 
 
 export function draftOf(config: RunConfig, name = '', from: string | null = null): Draft {
   const { prompts, heldOutPrompts, ...rest } = config;
-  const text = (list: string | readonly string[]) => (typeof list === 'string' ? '' : list.join('\n'));
+  const text = (list: string | readonly string[]) => (typeof list === 'string' ? FILE + list : list.join('\n'));
   return { name, from, promptText: text(prompts), heldOutText: text(heldOutPrompts), config: JSON.parse(JSON.stringify(rest)) as typeof rest };
+}
+
+/** A lone line that starts so names a file of prompts, as configs written by hand may. */
+const FILE = 'file:';
+function promptsOf(text: string): string | string[] {
+  const [only, ...more] = lines(text);
+  return only?.startsWith(FILE) && more.length === 0 ? only.slice(FILE.length).trim() : lines(text);
 }
 
 /** The config as it would be sent; unchecked. */
 export function configOf(draft: Draft): unknown {
-  return JSON.parse(JSON.stringify({ ...draft.config, prompts: lines(draft.promptText), heldOutPrompts: lines(draft.heldOutText) }));
+  return JSON.parse(JSON.stringify({ ...draft.config, prompts: promptsOf(draft.promptText), heldOutPrompts: promptsOf(draft.heldOutText) }));
 }
 
 /** Messages by dotted path ("optimizer.lr"), in words. */

@@ -16,6 +16,11 @@ describe('draft', () => {
     const config = mock.config();
     expect(runConfigSchema.parse(configOf(draftOf(config)))).toEqual(config);
   });
+  it('keeps a file of prompts a file', () => {
+    const config = mock.config({ prompts: '/data/prompts.txt' });
+    expect(draftOf(config).promptText).toBe('file:/data/prompts.txt');
+    expect(runConfigSchema.parse(configOf(draftOf(config)))).toEqual(config);
+  });
   it('says what is missing, by setting', () => {
     const draft = draftOf(mock.config());
     draft.promptText = '\n  \n';
