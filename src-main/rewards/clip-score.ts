@@ -1,12 +1,14 @@
 /** CLIPScore: how well a picture fits its prompt, by a CLIP model. */
-import { existsSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AppError } from '../base/errors.ts';
 import type { Engine } from '../engine/engine.ts';
 import { readFloatsSync, scope } from '../engine/scope.ts';
 import { tf, type Tensor1D, type Tensor2D, type Tensor4D } from '../engine/tf.ts';
-import { loadClip, type ClipPreprocessor } from '../models/clip-vision.ts';
+import { loadClip, type Clip, type ClipPreprocessor } from '../models/clip-vision.ts';
 import { starterClip } from '../models/known.ts';
+import { convertOpenClip, isOpenClip } from './open-clip.ts';
 import { cropCentre, resizeBicubic, resizeShortSide } from './resize.ts';
 import type { Reward, RewardDefinition } from './reward.ts';
 
@@ -35,17 +37,25 @@ function unit(x: Tensor2D): Tensor2D {
   return tf.div(x, tf.sqrt(tf.sum(tf.square(x), -1, true)));
 }
 
+/** Loads an OpenCLIP folder by way of a temporary copy under transformers' names. */
+function loadOpenClip(engine: Engine, folder: string): Clip {
+  const copy = mkdtempSync(join(tmpdir(), 'drtune-open-clip-'));
+  try {
+    convertOpenClip(folder, copy);
+    return loadClip(engine, copy);
+  } finally {
+    rmSync(copy, { recursive: true, force: true });
+  }
+}
+
 /**
  * Opens CLIPScore: cosine of the projected picture and text embeddings, no logit scale.
- * @param folder a transformers CLIP folder
+ * @param folder a transformers CLIP folder, or an OpenCLIP one
  * @throws AppError('weights')
  * Source: Hessel et al., arXiv 2104.08718, without its factor 2.5 and clipping.
  */
 async function openClipScore(engine: Engine, folder: string): Promise<Reward> {
-  if (existsSync(join(folder, 'open_clip_config.json')) && !existsSync(join(folder, 'config.json'))) {
-    throw new AppError('weights', `${folder} is an OpenCLIP folder, which this version cannot read.`, { hint: 'Give the model as a transformers CLIP folder.' });
-  }
-  const clip = loadClip(engine, folder);
+  const clip = isOpenClip(folder) ? loadOpenClip(engine, folder) : loadClip(engine, folder);
   if (clip.preprocessor.resize && clip.preprocessor.resample !== BICUBIC) {
     clip.dispose();
     throw new AppError('weights', `${folder} resizes pictures by method ${clip.preprocessor.resample}; only bicubic (3) is supported.`);
@@ -74,6 +84,6 @@ async function openClipScore(engine: Engine, folder: string): Promise<Reward> {
 export const clipScoreDefinition: RewardDefinition = {
   name: 'clipscore', title: 'CLIPScore', what: 'The picture fits its prompt, by CLIP (cosine of the two embeddings).',
   habit: 'Overstates the words: repeated objects, text-like marks.',
-  needs: 'the starter\'s CLIP, or a transformers CLIP folder', licence: 'that of the CLIP model', range: '-1 to 1', color: '#10b981',
+  needs: 'the starter\'s CLIP, or a transformers or OpenCLIP folder', licence: 'that of the CLIP model', range: '-1 to 1', color: '#10b981',
   open: (engine, { model }) => openClipScore(engine, model ?? starterClip()),
 };

@@ -50,3 +50,19 @@ describe('rewards equal PyTorch', () => {
     expect(relativeL2(seen.dataSync(), fixture.values('upsample.value'))).toBeLessThan(1e-5);
   });
 });
+
+describe('CLIPScore of an OpenCLIP folder', () => {
+  const folder = join(import.meta.dirname, 'open-clip');
+  const golden = readFixture(join(import.meta.dirname, 'open-clip.safetensors'));
+  const prompts = JSON.parse(golden.metadata['prompts']!) as string[];
+
+  it('equals open_clip: value and picture gradient', async () => {
+    const engine = await openEngine({ prefer: 'wasm', home: '' });
+    const reward = await rewardDefinition('clipscore').open(engine, { model: folder });
+    const images = fixture.tensor<Tensor4D>('images');
+    const { value, grad } = gradientOf((x) => reward.score(x, prompts), images);
+    expect(relativeL2(value, golden.values('value'))).toBeLessThan(1e-4);
+    expect(relativeL2(grad, golden.values('grad'))).toBeLessThan(1e-3);
+    reward.dispose();
+  });
+});
