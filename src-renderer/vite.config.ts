@@ -19,7 +19,7 @@ export const rendererConfig = {
     modulePreload: { polyfill: false },
     rolldownOptions: { input: fileURLToPath(new URL('./index.html', import.meta.url)) },
   },
-  server: { port: 5199, proxy: { '/ws': { target: 'http://127.0.0.1:4173', ws: true }, '/image': 'http://127.0.0.1:4173', '/resource': 'http://127.0.0.1:4173' } },
+  server: { port: 5199, proxy: { '/ws': { target: 'http://127.0.0.1:5180', ws: true }, '/image': 'http://127.0.0.1:5180', '/resource': 'http://127.0.0.1:5180' } },
 } satisfies UserConfig;
 
 export default rendererConfig;
