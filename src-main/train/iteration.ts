@@ -32,8 +32,17 @@ export function gradientBatch(session: Session, pictures: readonly Draw[]): Pick
   return { prompts, conditioning, noise: noiseOfSeeds(pipeline.info, pictures.map((each) => each.seed), width, height) };
 }
 
+/** With memory "auto" no more pixels than this go through VAE and reward at once: their backward pass is the largest. */
+const PIXELS_AT_ONCE = 512 * 512;
+
 /** Pictures that go through VAE and reward at once. */
-export const picturesAtOnce = (session: Session): number => (session.config.memory === 'low' ? 1 : session.config.batch);
+export function picturesAtOnce({ config, width, height }: Session): number {
+  switch (config.memory) {
+    case 'low': return 1;
+    case 'fast': return config.batch;
+    case 'auto': return Math.min(config.batch, Math.max(1, Math.floor(PIXELS_AT_ONCE / (width * height))));
+  }
+}
 
 /** Does iteration `state.step` (0 is the first) and counts it. No tensor is left over. */
 export function iterate(session: Session, lora: TrainableLora, state: TrainerState): IterationResult {
