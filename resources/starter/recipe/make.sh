@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the starter model from nothing: data, tokenizers, VAE and CLIP side by side, UNet, export, measurements. About 100 minutes on two CPU cores.
 # Needs Python with requirements.txt, and npm. STARTER_WORK is where data and intermediate results go (default: work/ beside this file);
-# VAE_MINUTES, CLIP_MINUTES, UNET_MINUTES and POLISH_MINUTES change the durations, PYTHON the interpreter, OUT where the model goes.
+# VAE_MINUTES, CLIP_MINUTES and UNET_MINUTES change the durations, PYTHON the interpreter, OUT where the model goes.
 set -euo pipefail
 cd "$(dirname "$0")"
 export STARTER_WORK="${STARTER_WORK:-$PWD/work}"
@@ -23,12 +23,6 @@ wait "$vae"
 
 "$PYTHON" train_unet.py cache
 "$PYTHON" -m torch.distributed.run --standalone --nproc-per-node 2 train_unet.py "${UNET_MINUTES:-55}" > "$STARTER_WORK/unet.log" 2>&1
-
-# the parts that can still improve without touching the latents or the text embeddings
-"$PYTHON" train_vae.py "${POLISH_MINUTES:-10}" decoder > "$STARTER_WORK/decoder.log" 2>&1 &
-vae=$!
-"$PYTHON" train_clip.py "${POLISH_MINUTES:-10}" vision > "$STARTER_WORK/vision.log" 2>&1
-wait "$vae"
 
 OMP_NUM_THREADS=2 "$PYTHON" export.py ${OUT:+"$OUT"}
 OMP_NUM_THREADS=2 "$PYTHON" evaluate.py ${OUT:+"$OUT"}

@@ -4,7 +4,7 @@ The CLIP's picture tower + text tower are the CLIPScore reward; its text tower i
 tower (text_encoder) learns on the detached picture embedding. Half of the pictures come in groups that hold every
 concept once, on the same background, in the same style and size, so that only the shape tells them apart.
 
-usage: train_clip.py MINUTES [vision]     ("vision": text towers frozen, so the UNet stays valid)"""
+usage: train_clip.py MINUTES"""
 
 import json
 import random
@@ -189,47 +189,38 @@ def both_ways(logits):
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
-def main(minutes, vision_only):
+def main(minutes):
     random.seed(2)
     torch.manual_seed(2)
     items, sprites = load_sprites()
     by_name = {(item["name"], item["style"]): i for i, item in enumerate(items)}
-    if vision_only:
-        clip, te1 = (
-            CLIPModel.from_pretrained(WORK / "clip"),
-            CLIPTextModelWithProjection.from_pretrained(WORK / "te1_projected").requires_grad_(False),
+    clip = CLIPModel(
+        CLIPConfig(
+            text_config=TEXT_2, vision_config=VISION, projection_dim=128, logit_scale_init_value=2.6592
         )
-        clip.text_model.requires_grad_(False)
-        clip.text_projection.requires_grad_(False)
-    else:
-        clip = CLIPModel(
-            CLIPConfig(
-                text_config=TEXT_2, vision_config=VISION, projection_dim=128, logit_scale_init_value=2.6592
-            )
-        )
-        te1 = CLIPTextModelWithProjection(CLIPTextConfig(**TEXT_1))
+    )
+    te1 = CLIPTextModelWithProjection(CLIPTextConfig(**TEXT_1))
     clip.set_attn_implementation(
         "eager"
     )  # on a CPU, the backward pass of the fused attention is several times slower
     te1.set_attn_implementation("eager")
-    parameters = [p for p in [*clip.parameters(), *te1.parameters()] if p.requires_grad]
+    parameters = [*clip.parameters(), *te1.parameters()]
     print(
         "parameters clip",
         sum(p.numel() for p in clip.parameters()),
         "te1",
         sum(p.numel() for p in te1.parameters()),
     )
-    rate = RATE / 2 if vision_only else RATE
     optimizer = torch.optim.AdamW(
         [
             dict(params=[p for p in parameters if p.ndim > 1], weight_decay=0.05),
             dict(params=[p for p in parameters if p.ndim < 2], weight_decay=0),
         ],
-        lr=rate,
+        lr=RATE,
         betas=(0.9, 0.98),
     )
     check = scenes(items, range(len(items)))
-    ema, clock, losses, last = Ema([*clip.parameters(), *te1.parameters()]), Clock(minutes), [], time.time()
+    ema, clock, losses, last = Ema(parameters), Clock(minutes), [], time.time()
     steps = 0
     while clock.done < 1:
         captions, numbers, index = draw_batch(items, by_name)
@@ -243,10 +234,10 @@ def main(minutes, vision_only):
         hard = F.cross_entropy(group, torch.arange(len(group)))
         loss_2, loss_1 = both_ways(logits) + 0.5 * hard, both_ways(scale.detach() * im.detach() @ t1.T)
         optimizer.zero_grad()
-        (loss_2 if vision_only else loss_2 + loss_1).backward()
+        (loss_2 + loss_1).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for g in optimizer.param_groups:
-            g["lr"] = rate * clock.factor()
+            g["lr"] = RATE * clock.factor()
         optimizer.step()
         ema.update()
         steps += 1
@@ -267,4 +258,4 @@ def main(minutes, vision_only):
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), sys.argv[2:] == ["vision"])
+    main(float(sys.argv[1]))

@@ -2,7 +2,7 @@
 
 L1 + squared error + edges + a small KL; 32x32 crops first, whole pictures at the end.
 
-usage: train_vae.py MINUTES [decoder]     ("decoder": encoder frozen, so cached latents and the UNet stay valid)"""
+usage: train_vae.py MINUTES"""
 
 import random
 import sys
@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL
 from common import WORK, Clock, Ema, compose, load_sprites, psnr, save_grid, scenes
 
 OUT = WORK / "vae"
-CHANNELS, BATCH, CROP = (24, 48, 96), 16, 32
+CHANNELS, BATCH, CROP, RATE = (24, 48, 96), 16, 32, 2e-3
 
 
 def build():
@@ -44,14 +44,13 @@ def crops(x):
 
 
 @torch.no_grad()
-def save(vae, ema, check, frozen_encoder):
+def save(vae, ema, check):
     """Writes the averaged weights and prints how well they do on compositions kept apart."""
     ema.swap()
     vae.eval()
     q = vae.encode(check).latent_dist
     r = vae.decode(q.mean).sample
-    if not frozen_encoder:
-        vae.register_to_config(scaling_factor=round(1 / q.sample().std().item(), 4))
+    vae.register_to_config(scaling_factor=round(1 / q.sample().std().item(), 4))
     by_channel = q.mean.transpose(0, 1).flatten(1)
     print(
         f"  PSNR {psnr(r, check):.2f} (from sampled latents {psnr(vae.decode(q.sample()).sample, check):.2f}), "
@@ -66,31 +65,23 @@ def save(vae, ema, check, frozen_encoder):
     ema.swap()
 
 
-def main(minutes, decoder_only):
+def main(minutes):
     random.seed(1)
     torch.manual_seed(1)
     items, sprites = load_sprites(("3d", "flat"))
-    vae = (AutoencoderKL.from_pretrained(OUT) if decoder_only else build()).to(
-        memory_format=torch.channels_last
-    )
-    if decoder_only:
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
+    vae = build().to(memory_format=torch.channels_last)
     print("parameters", sum(p.numel() for p in vae.parameters()))
     check = compose(sprites, scenes(items, range(len(items)))[1])
-    rate = 1e-3 if decoder_only else 2e-3
     optimizer = torch.optim.AdamW(
-        [p for p in vae.parameters() if p.requires_grad], lr=rate, betas=(0.9, 0.99), weight_decay=1e-4
+        [p for p in vae.parameters() if p.requires_grad], lr=RATE, betas=(0.9, 0.99), weight_decay=1e-4
     )
     ema, clock, seen, losses, last = Ema(vae.parameters()), Clock(minutes), 0, [], time.time()
     while clock.done < 1:
         index = [random.randrange(len(items)) for _ in range(BATCH)]
         x = compose(sprites[index], scenes(items, index, flip=0.5)[1])
-        x = crops(x) if clock.done < 0.7 and not decoder_only else x[: BATCH // 2]
+        x = crops(x) if clock.done < 0.7 else x[: BATCH // 2]
         q = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist
         z = q.sample()
-        if decoder_only:  # the UNet's latents are not perfect either
-            z = z + torch.randn_like(z) * 0.1 * torch.rand(len(z), 1, 1, 1)
         r = vae.decode(z).sample
         l1 = (r - x).abs().mean()
         kl = q.kl().mean() / q.mean[0].numel()
@@ -99,7 +90,7 @@ def main(minutes, decoder_only):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = rate * clock.factor()
+            group["lr"] = RATE * clock.factor()
         optimizer.step()
         ema.update()
         seen += len(x)
@@ -111,11 +102,11 @@ def main(minutes, decoder_only):
             )
             losses = []
         if time.time() - last > 120:
-            save(vae, ema, check, decoder_only)
+            save(vae, ema, check)
             last = time.time()
-    save(vae, ema, check, decoder_only)
+    save(vae, ema, check)
     print("done", seen)
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), sys.argv[2:] == ["decoder"])
+    main(float(sys.argv[1]))
