@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,6 +17,7 @@ const part = (): string => join(home, 'engines', 'downloads', `${pack.file}.part
 beforeEach(async () => {
   home = mkdtempSync(join(tmpdir(), 'drtune-hub-'));
   registry = new FakeRegistry();
+  registry.kept = () => statSync(part(), { throwIfNoEntry: false })?.size ?? 0;
   notices = [];
   process.env['DRTUNE_PACKAGE_INDEX'] = await registry.open();
 });
@@ -28,7 +29,7 @@ afterEach(async () => {
 
 const works = async () => ({ usable: true, version: '2.21.0', device: 'test', why: '' });
 function install(options: Partial<InstallOptions> = {}) {
-  return installPack({ home, pack, probe: works, stallMs: 200, backoffMs: 5, onNotice: (line) => notices.push(line), ...options });
+  return installPack({ home, pack, probe: works, stallMs: 1000, backoffMs: 5, onNotice: (line) => notices.push(line), ...options });
 }
 function expectInstalled(): void {
   const dir = packFolder(home);
@@ -76,7 +77,7 @@ describe('installPack', () => {
 
   it('tells of a stall', async () => {
     registry.behaviours = [{ do: 'stall', after: 90_000 }];
-    await install();
+    await install({ stallMs: 200 });
     expect(notices).toEqual([expect.stringContaining('No data for 0.2 s')]);
   });
 

@@ -82,6 +82,8 @@ export class FakeRegistry {
   readonly requests: Request[] = [];
   behaviours: Behaviour[] = [];
   html = false;
+  /** How many bytes of the file the client has on disk. */
+  kept: () => number = () => 0;
   /** The Authorization header every request must have. */
   authorization: string | undefined;
   private readonly server: Server;
@@ -146,8 +148,14 @@ export class FakeRegistry {
       response.end(body);
       return;
     }
-    response.write(body.subarray(0, behaviour.after), () => {
-      if (behaviour.do === 'drop') setTimeout(() => response.destroy(), 20);
-    });
+    response.write(body.subarray(0, behaviour.after));
+    if (behaviour.do === 'drop') void this.dropOnceKept(response, start + behaviour.after);
+  }
+
+  /** Bytes on their way are lost with the connection: waits until the client has written all that was sent. */
+  private async dropOnceKept(response: ServerResponse, bytes: number): Promise<void> {
+    const deadline = Date.now() + 10_000;
+    while (this.kept() < bytes && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 2));
+    response.destroy();
   }
 }
