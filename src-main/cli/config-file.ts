@@ -4,7 +4,7 @@ import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { AppError, errorLine } from '../base/errors.ts';
 import { presetSchema, type Preset } from '../contract/api.ts';
 import { describeIssues, nearestKey, runConfigSchema, type RunConfig } from '../contract/run.ts';
-import { resourcesFolder } from '../models/known.ts';
+import { resourcesFolder, STARTER } from '../models/known.ts';
 import { UsageError, type Arguments, type FlagSpecs } from './arguments.ts';
 
 /** The flags of a command that takes a config. */
@@ -76,7 +76,7 @@ export function applySet(config: Record<string, unknown>, assignment: string): v
   else place[last] = value;
 }
 
-/** Files and folders named in a config become absolute, seen from `folder`. A model that is no path stays a name. */
+/** Files and folders named in a config become absolute, seen from `folder`. A model that is neither a path nor a folder there stays a name. */
 function absolutePaths(config: Record<string, unknown>, folder: string): void {
   const path = (holder: unknown, key: string): void => {
     if (typeof holder !== 'object' || holder === null) return;
@@ -91,7 +91,9 @@ function absolutePaths(config: Record<string, unknown>, folder: string): void {
     if (Array.isArray(terms)) for (const term of terms) path(term, 'model');
   }
   const model = config['model'];
-  if (typeof model === 'string' && (model.includes('/') || model.includes('\\') || model.startsWith('.'))) path(config, 'model');
+  if (typeof model !== 'string') return;
+  const isPath = model.includes('/') || model.includes('\\') || model.startsWith('.');
+  if (isPath || (model !== STARTER && existsSync(join(folder, model, 'model_index.json')))) path(config, 'model');
 }
 
 /** Every preset that comes with the app. */

@@ -223,6 +223,21 @@ describe('a run by the command line', () => {
   });
 });
 
+describe('the demo', () => {
+  it('tunes, compares on held-out prompts, and leaves sheet, figures and a run', async () => {
+    const small = { model: tinyPipeline, 'rewards.1.model': tinyClip, iterations: 2, steps: 3, trainedSteps: 2, batch: 2, samplePrompts: 1, width: 24, height: 16, heldOutPrompts: ['a green tree', 'a boat'] };
+    const result = await drtune('demo', '--out', file('demo'), ...wasm, ...Object.entries(small).flatMap(([key, value]) => ['--set', `${key}=${JSON.stringify(value)}`]));
+    expect(result.code, result.err).toBe(0);
+    expect(result.err).toMatch(/This engine is the slow one/);
+    expect(result.out).toMatch(/mirror distance .* -> .*[+-]\d+ %/);
+    const run = JSON.parse(readFileSync(file('demo/run.json'), 'utf8')) as { pairs: unknown[]; figures: { name: string }[]; met: boolean };
+    expect(run.pairs).toHaveLength(2);
+    expect(run.figures.map((each) => each.name)).toEqual(expect.arrayContaining(['mirror distance', 'CLIPScore', 'edge density']));
+    expect((await sharp(file('demo/compare.png')).metadata()).width).toBeGreaterThan(200);
+    expect(JSON.parse((await drtune('history', 'show', 'demo', '--json')).out)).toMatchObject({ summary: { state: 'finished' } });
+  });
+});
+
 describe('models and doctor', () => {
   it('adds, verifies and removes a model', async () => {
     expect((await drtune('models', 'add', tinyPipeline)).code).toBe(0);
