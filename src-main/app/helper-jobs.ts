@@ -3,6 +3,7 @@ import { AppError, errorLine } from '../base/errors.ts';
 import { drtuneHome } from '../base/paths.ts';
 import type { RewardInfo, SystemInfo } from '../contract/api.ts';
 import { probeEngines, type EngineReport } from '../engine/select.ts';
+import { findLibraries } from '../engine/engine-folder.ts';
 import { installPack, packStatus, type PackProgress } from '../hub/engine-pack.ts';
 import { rewardInfos } from '../rewards/index.ts';
 
@@ -20,7 +21,7 @@ export async function answer(request: HelperRequest, send: (message: FromHelper)
   try {
     if (request.kind === 'facts') {
       const [engines, pack] = await Promise.all([probeEngines(home), packStatus(home)]);
-      await send({ type: 'facts', engines, rewards: rewardInfos(), pack: { installed: pack.installed, offered: pack.supported, bytes: pack.bytesToDownload } });
+      await send({ type: 'facts', engines, rewards: rewardInfos(), pack: { installed: pack.installed, offered: pack.supported && !findLibraries(home).folder, bytes: pack.bytesToDownload } });
     } else {
       await installPack({ home, onProgress: (progress) => void send({ type: 'progress', progress }) });
       await send({ type: 'installed' });

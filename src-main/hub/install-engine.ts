@@ -1,6 +1,7 @@
 /** `node src-main/hub/install-engine.ts [--force]`: installs the engine pack into the data folder, with progress on stderr. */
 import { drtuneHome } from '../base/paths.ts';
 import { errorLine } from '../base/errors.ts';
+import { findLibraries } from '../engine/engine-folder.ts';
 import { installPack, type PackProgress } from './engine-pack.ts';
 import { closeConnections } from './http.ts';
 
@@ -46,14 +47,14 @@ const stop = new AbortController();
 process.once('SIGINT', () => stop.abort());
 process.once('SIGTERM', () => stop.abort());
 try {
-  const { dir, installed } = await installPack({
-    home: drtuneHome(),
-    force: process.argv.includes('--force'),
-    signal: stop.signal,
-    onProgress: line.show,
-    onNotice: line.say,
-  });
-  line.say(installed ? `The TensorFlow engine is installed in ${dir}.` : `The TensorFlow engine is already in ${dir}.`);
+  const [home, force] = [drtuneHome(), process.argv.includes('--force')];
+  // The libraries may also be shared by the machine's users, or a developer's own.
+  const { folder } = findLibraries(home);
+  if (folder && !force) line.say(`The TensorFlow engine is already in ${folder}.`);
+  else {
+    const { dir } = await installPack({ home, force, signal: stop.signal, onProgress: line.show, onNotice: line.say });
+    line.say(`The TensorFlow engine is installed in ${dir}.`);
+  }
 } catch (error) {
   line.say(errorLine(error));
   process.exitCode = 1;
