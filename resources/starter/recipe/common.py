@@ -186,4 +186,5 @@ def save_grid(x, path, columns=8, scale=2):
         r, c = divmod(i, columns)
         canvas[r * (h + 2) : r * (h + 2) + h, c * (w + 2) : c * (w + 2) + w] = x[i]
     image = Image.fromarray(canvas)
-    image.resize((image.width * scale, image.height * scale), Image.NEAREST).save(path, optimize=True)
+    image = image.resize((image.width * scale, image.height * scale), Image.NEAREST)
+    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
