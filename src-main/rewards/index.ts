@@ -6,6 +6,7 @@ import type { Engine } from '../engine/engine.ts';
 import { clipScoreDefinition } from './clip-score.ts';
 import { brightnessDefinition, colorfulnessDefinition } from './color.ts';
 import { compressibilityDefinition, incompressibilityDefinition } from './compressibility.ts';
+import { detailDefinition } from './detail.ts';
 import type { Reward, RewardDefinition } from './reward.ts';
 import { relativeSymmetryDefinition, symmetryDefinition } from './symmetry.ts';
 
@@ -16,6 +17,7 @@ export const REWARDS: readonly RewardDefinition[] = [
   incompressibilityDefinition,
   brightnessDefinition,
   colorfulnessDefinition,
+  detailDefinition,
   clipScoreDefinition,
 ];
 

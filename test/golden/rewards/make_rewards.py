@@ -32,6 +32,10 @@ def colorfulness(x):
     return (var(rg) + var(yb) + 1e-8).sqrt() + 0.3 * (mean(rg) ** 2 + mean(yb) ** 2 + 1e-8).sqrt()
 
 
+def detail(x):
+    return (x[:, :, 1:] - x[:, :, :-1]).abs().mean((1, 2, 3)) + (x[:, 1:] - x[:, :-1]).abs().mean((1, 2, 3))
+
+
 LUM = [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
        18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
 CHR = [17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99] + [99] * 32
@@ -74,7 +78,7 @@ out, meta = {}, dict(script="test/golden/rewards/make_rewards.py", torch=torch._
 smooth = F.interpolate(torch.rand(B, 3, 5, 6), (H, W), mode="bicubic").permute(0, 2, 3, 1).clamp(0.02, 0.98)
 images = (smooth + 0.05 * torch.randn(B, H, W, 3)).clamp(0, 1)
 out["images"] = images
-for reward in (symmetry, relative_symmetry, brightness, colorfulness, compressibility):
+for reward in (symmetry, relative_symmetry, brightness, colorfulness, compressibility, detail):
     x = images.clone().requires_grad_()
     value = reward(x)
     value.sum().backward()

@@ -24,7 +24,7 @@ const gradientOf = (f: (x: Tensor4D) => Tensor, x: Tensor4D): { value: Float32Ar
   });
 
 describe('rewards equal PyTorch', () => {
-  it.each(['symmetry', 'relative-symmetry', 'brightness', 'colorfulness', 'compressibility'])('%s: value and picture gradient', async (name) => {
+  it.each(['symmetry', 'relative-symmetry', 'brightness', 'colorfulness', 'compressibility', 'detail'])('%s: value and picture gradient', async (name) => {
     const engine = await openEngine({ prefer: 'wasm', home: '' });
     const reward = await rewardDefinition(name).open(engine, {});
     const images = fixture.tensor<Tensor4D>('images');

@@ -11,7 +11,7 @@ import { measurePictures } from '../../../src-main/rewards/measures.ts';
 import { bicubicWeights, cropCentre, resizeShortSide } from '../../../src-main/rewards/resize.ts';
 import { drawnPicture, drawnPictures, uniform } from '../../helpers/pictures.ts';
 
-const PLAIN = ['symmetry', 'relative-symmetry', 'compressibility', 'incompressibility', 'brightness', 'colorfulness'];
+const PLAIN = ['symmetry', 'relative-symmetry', 'compressibility', 'incompressibility', 'brightness', 'colorfulness', 'detail'];
 const open = async (name: string) => rewardDefinition(name).open(await openEngine({ prefer: 'wasm', home: '' }), {});
 
 beforeAll(() => openEngine({ prefer: 'wasm', home: '' }));
