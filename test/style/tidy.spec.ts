@@ -38,6 +38,16 @@ describe('tidiness', () => {
     expect(named).toEqual([]);
   });
 
+  it('has a lockfile that is whole for every platform: npm 11 refuses one that is not', () => {
+    const { packages } = JSON.parse(read('package-lock.json')) as { packages: Record<string, { optionalDependencies?: Record<string, string> }> };
+    const locked = Object.keys(packages);
+    const missing = Object.entries(packages).flatMap(([path, { optionalDependencies }]) =>
+      Object.keys(optionalDependencies ?? {}).filter((name) => !locked.some((each) => each.endsWith(`node_modules/${name}`))).map((name) => `${path}: ${name}`),
+    );
+    expect(locked.length).toBeGreaterThan(300);
+    expect(missing).toEqual([]);
+  });
+
   it('keeps golden files small: no file above 700 kB, 6 MB in all', () => {
     const sizes = files.filter((file) => file.startsWith('test/golden/')).map((file) => ({ file, bytes: readFileSync(join(root, file)).length }));
     expect(sizes.filter(({ bytes }) => bytes > 700_000)).toEqual([]);
