@@ -79,7 +79,7 @@ describe('models', () => {
     addModel(home, folder);
     const models = catalog.models().map((model) => modelInfoSchema.parse(model));
     expect(models.map((model) => model.name)).toEqual(['starter', 'fake']);
-    expect(models[0]).toMatchObject({ builtIn: true, usable: true, problem: null, licence: 'MIT', width: 64 });
+    expect(models[0]).toMatchObject({ builtIn: true, usable: true, problem: null, licence: 'Apache-2.0', width: 64 });
     for (const preset of catalog.presets()) catalog.check(preset.config);
     catalog.check(config());
     writeFileSync(join(folder, 'unet/model.safetensors'), '');
