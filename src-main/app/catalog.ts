@@ -1,12 +1,13 @@
 /** What a run can be made of: base models, presets, settings; rewards come from the helper process. */
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { AppError, errorLine } from '../base/errors.ts';
-import { presetSchema, settingsSchema, type ModelInfo, type Preset, type Settings } from '../contract/api.ts';
-import { describeIssues, type RunConfig } from '../contract/run.ts';
+import { AppError } from '../base/errors.ts';
+import { settingsSchema, type ModelInfo, type Preset, type Settings } from '../contract/api.ts';
+import type { RunConfig } from '../contract/run.ts';
 import { addModel, findModel, listModels, removeModel, type KnownModel } from '../models/known.ts';
 import type { Records } from '../history/records.ts';
 import { modelFacts, type ModelFacts } from './model-facts.ts';
+import { listPresets } from './presets.ts';
 import { projectRoot } from './version.ts';
 
 /** A picture the starter has painted, below resources/. */
@@ -57,18 +58,7 @@ export class Catalog {
 
   /** resources/presets/*.json, the order by file name. @throws AppError('config') naming the file that is wrong */
   presets(): Preset[] {
-    const folder = join(projectRoot(), 'resources', 'presets');
-    if (!existsSync(folder)) return [];
-    return readdirSync(folder).filter((name) => name.endsWith('.json')).sort().map((name) => {
-      let parsed;
-      try {
-        parsed = presetSchema.safeParse(JSON.parse(readFileSync(join(folder, name), 'utf8')));
-      } catch (error) {
-        throw new AppError('config', `The preset ${name} cannot be read: ${errorLine(error)}.`);
-      }
-      if (!parsed.success) throw new AppError('config', `The preset ${name} is wrong: ${describeIssues(parsed.error)}.`);
-      return parsed.data;
-    });
+    return listPresets();
   }
 
   settings(): Settings {

@@ -1,10 +1,11 @@
 /** Run configs from a file or a preset, with `--set key=value`, checked by the one schema. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { AppError, errorLine } from '../base/errors.ts';
-import { presetSchema, type Preset } from '../contract/api.ts';
+import { listPresets } from '../app/presets.ts';
+import type { Preset } from '../contract/api.ts';
 import { describeIssues, nearestKey, runConfigSchema, type RunConfig } from '../contract/run.ts';
-import { resourcesFolder, STARTER } from '../models/known.ts';
+import { STARTER } from '../models/known.ts';
 import { UsageError, type Arguments, type FlagSpecs } from './arguments.ts';
 
 /** The flags of a command that takes a config. */
@@ -94,20 +95,6 @@ function absolutePaths(config: Record<string, unknown>, folder: string): void {
   if (typeof model !== 'string') return;
   const isPath = model.includes('/') || model.includes('\\') || model.startsWith('.');
   if (isPath || (model !== STARTER && existsSync(join(folder, model, 'model_index.json')))) path(config, 'model');
-}
-
-/** Every preset that comes with the app. */
-export function listPresets(): Preset[] {
-  const folder = join(resourcesFolder(), 'presets');
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder)
-    .filter((name) => name.endsWith('.json'))
-    .sort()
-    .map((name) => {
-      const parsed = presetSchema.safeParse(readJson(join(folder, name)));
-      if (!parsed.success) throw new AppError('config', `The preset ${name} is wrong: ${describeIssues(parsed.error)}.`);
-      return parsed.data;
-    });
 }
 
 /** @throws AppError('config') naming the nearest preset */

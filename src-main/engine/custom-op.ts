@@ -2,15 +2,8 @@
 import { assert } from '../base/errors.ts';
 import { scope } from './scope.ts';
 import { needGradient, watchGradients } from './tape.ts';
-import { tf, type Tensor } from './tf.ts';
-
-interface TfjsEngine {
-  runKernelFunc(options: {
-    forwardFunc(backend: unknown, save: (tensors: Tensor[]) => void): Tensor;
-    backwardsFunc(dy: Tensor, saved: Tensor[]): Record<string, () => Tensor>;
-    inputs: Record<string, Tensor>;
-  }): Tensor;
-}
+import type { Tensor } from './tf.ts';
+import { tfjsEngine } from './tfjs-engine.ts';
 
 export interface CustomOp<Name extends string> {
   /** What the operation can be differentiated by. */
@@ -33,7 +26,7 @@ export function customOp<Name extends string>({ inputs, forward, backward }: Cus
   const wanted = new Set(names.filter((_, i) => needed[i]));
   const recorded: Record<string, Tensor> = {};
   for (const name of wanted) recorded[name] = inputs[name]!;
-  return (tf.engine() as unknown as TfjsEngine).runKernelFunc({
+  return tfjsEngine().runKernelFunc({
     inputs: recorded,
     forwardFunc: (_backend, save) => forward(wanted.size > 0 ? save : () => undefined, wanted),
     backwardsFunc: (dy, saved) => {

@@ -1,6 +1,7 @@
 /** The base models this machine knows: the built-in starter, and folders the user has added. */
-import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
+import { writeWhole } from '../base/atomic.ts';
 import { AppError } from '../base/errors.ts';
 
 export const STARTER = 'starter';
@@ -48,10 +49,7 @@ function readAdded(home: string): KnownModel[] {
 
 function writeAdded(home: string, models: readonly KnownModel[]): void {
   const file = listFile(home);
-  mkdirSync(dirname(file), { recursive: true });
-  const temporary = `${file}.${process.pid}.part`;
-  writeFileSync(temporary, `${JSON.stringify({ models: models.map(({ name, path }) => ({ name, path })) }, null, 1)}\n`);
-  renameSync(temporary, file);
+  writeWhole(file, `${JSON.stringify({ models: models.map(({ name, path }) => ({ name, path })) }, null, 1)}\n`);
 }
 
 /** Every known base model, the starter first. */

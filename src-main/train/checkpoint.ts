@@ -10,7 +10,7 @@ import type { Adapter } from '../nn/lora.ts';
 import { writeDiffusersLora } from '../pipeline/lora-file.ts';
 import { openSafetensors, writeSafetensors, type TensorData } from '../weights/safetensors.ts';
 import type { AdamWState } from './adamw.ts';
-import { sha256Of, writeWhole } from './atomic.ts';
+import { sha256Of, writeWhole } from '../base/atomic.ts';
 
 export const LORA_FILE = 'lora.safetensors';
 const STATE_FILE = 'state.safetensors';

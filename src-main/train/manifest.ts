@@ -4,7 +4,7 @@ import { join, relative } from 'node:path';
 import type { TrainerEventOf } from '../contract/events.ts';
 import type { RunConfig } from '../contract/run.ts';
 import type { EngineInfo } from '../engine/engine.ts';
-import { sha256Of, writeWhole } from './atomic.ts';
+import { sha256Of, writeWhole } from '../base/atomic.ts';
 
 export interface Manifest {
   readonly version: 1;

@@ -11,7 +11,7 @@ import {
 } from './checkpoint.ts';
 import { iterate, type IterationResult } from './iteration.ts';
 import { hashFolder, picturesBefore, writeManifest, type Manifest } from './manifest.ts';
-import { sha256Of } from './atomic.ts';
+import { sha256Of } from '../base/atomic.ts';
 import { finiteEntries, samplePictures, samplePoints } from './samples.ts';
 import { openSession, startAdapter, type Session, type SessionDeps } from './session.ts';
 import { TrainableLora } from './trainable-lora.ts';

@@ -1,8 +1,9 @@
 /** Base against tuned: the same prompts and seeds with both weights, as pictures, a list and one sheet. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileInside } from '../../app/run-folders.ts';
 import { RunRecorder } from '../../app/run-recorder.ts';
+import { writeWhole } from '../../base/atomic.ts';
 import { AppError } from '../../base/errors.ts';
 import { configOf } from '../../history/runs.ts';
 import type { Adapter } from '../../nn/lora.ts';
@@ -74,7 +75,7 @@ export const compare: Command = {
       mkdirSync(out, { recursive: true });
       const list = await writePairs(session, out, pairs);
       const report = { run: run.id, step: checkpoint.step, weights: adapterHash(adapter).slice(0, 16), pairs: list };
-      writeFileSync(join(out, 'pairs.json'), `${JSON.stringify(report, null, 1)}\n`);
+      writeWhole(join(out, 'pairs.json'), `${JSON.stringify(report, null, 1)}\n`);
       await writeSheet(join(out, 'compare.png'), pairs.map(({ base, tuned }) => ({ base: base.pixels, tuned: tuned.pixels })), session.width, session.height);
       if (args.json) print(JSON.stringify({ out, ...report }));
       else print(`${pairs.length} pairs in ${out}, the sheet is ${join(out, 'compare.png')}`);

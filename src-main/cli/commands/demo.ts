@@ -2,7 +2,7 @@
  * The demo: tunes the starter for symmetry by the preset "demo" and shows base against tuned on prompts and seeds that were not
  * trained on. Everything that decides the outcome is in the preset; nothing depends on how fast the machine is.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { RunRecorder } from '../../app/run-recorder.ts';
 import { appVersion } from '../../app/version.ts';
@@ -15,6 +15,7 @@ import { readJson } from '../../models/config.ts';
 import { CONTRAST_FLOOR } from '../../rewards/symmetry.ts';
 import { measuresOf, type SamplePoint } from '../../train/samples.ts';
 import { checkRun, openSession, type Session } from '../../train/session.ts';
+import { writeWhole } from '../../base/atomic.ts';
 import { AppError } from '../../base/errors.ts';
 import { applySet, checkConfig, findPreset } from '../config-file.ts';
 import { commandEngine, type Command, type CommandContext } from '../command.ts';
@@ -105,7 +106,7 @@ async function report(context: CommandContext, { recorder, runId, config, engine
     figures: withRatios(groups[0]!.figures), groups: groups.map(({ what, figures, pairs: own }) => ({ what, pictures: own.length, figures: withRatios(figures) })),
     pairs: pairs.map(({ base, tuned }) => ({ prompt: base.prompt, seed: base.seed, rewards: { base: base.rewards, tuned: tuned.rewards } })),
   };
-  writeFileSync(join(out, 'run.json'), `${JSON.stringify(run, null, 1)}\n`);
+  writeWhole(join(out, 'run.json'), `${JSON.stringify(run, null, 1)}\n`);
   session.dispose();
   if (args.json) print(JSON.stringify({ type: 'demo', out, run: runId, met, figures: run.figures, groups: run.groups, seconds }));
   else printReport(context, groups, met, { out, runId, seconds: seconds.training + seconds.comparing });

@@ -1,6 +1,7 @@
 /** Pictures from prompts, as files; with --save-tensors also what led to them. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { writeWhole } from '../../base/atomic.ts';
 import { AppError } from '../../base/errors.ts';
 import { appVersion } from '../../app/version.ts';
 import { nearestKey, SCHEDULERS } from '../../contract/run.ts';
@@ -83,7 +84,7 @@ export const sample: Command = {
       app: appVersion(), model: model.name, modelPath: model.path, ...request, lora: args.text('lora') ?? null, weights: adapter ? adapterHash(adapter).slice(0, 16) : 'base',
       latents: args.text('latents') ?? null, engine: { name: engine.name, version: engine.version, device: engine.device, why: engine.why }, images,
     };
-    writeFileSync(join(out, 'manifest.json'), `${JSON.stringify(manifest, null, 1)}\n`);
+    writeWhole(join(out, 'manifest.json'), `${JSON.stringify(manifest, null, 1)}\n`);
     if (args.json) print(JSON.stringify({ out, ...manifest }));
     else print(`${images.length} picture${images.length === 1 ? '' : 's'} in ${out}`);
     pipeline.dispose();

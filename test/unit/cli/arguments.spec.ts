@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Arguments, parseSeeds } from '../../../src-main/cli/arguments.ts';
-import { applySet, listPresets } from '../../../src-main/cli/config-file.ts';
+import { listPresets } from '../../../src-main/app/presets.ts';
+import { applySet } from '../../../src-main/cli/config-file.ts';
 import { clock, progressPrinter } from '../../../src-main/cli/progress.ts';
 import { checkRun } from '../../../src-main/train/session.ts';
 

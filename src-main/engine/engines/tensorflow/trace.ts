@@ -11,6 +11,7 @@ import { assert } from '../../../base/errors.ts';
 import type { BlockFunction, TensorTree, TraceOptions } from '../../engine.ts';
 import { needGradient, tapeState, watchGradients, withoutTape } from '../../tape.ts';
 import { tf, type Tensor } from '../../tf.ts';
+import { tfjsEngine } from '../../tfjs-engine.ts';
 import { flatten, rebuild, type Leaf } from '../../tree.ts';
 import type { NodeBackend } from './node-backend.ts';
 import { dataType } from './capi.ts';
@@ -33,17 +34,6 @@ interface ForwardBackward {
   readonly readsOutput: boolean;
   /** Positions of the leaves backward returns gradients of, a subset of the wanted ones: y depends on them. */
   readonly gradients: readonly number[];
-}
-
-interface TfjsEngine {
-  runKernelFunc(options: {
-    forwardFunc(backend: unknown, save: (tensors: Tensor[]) => void): Tensor;
-    backwardsFunc(dy: Tensor, saved: Tensor[]): Record<string, () => Tensor>;
-    inputs: Record<string, Tensor>;
-  }): Tensor;
-  startScope(name: string): void;
-  endScope(): void;
-  gradients(f: () => Tensor, xs: Tensor[], dy: Tensor | undefined, allowNoGradients: boolean): { grads: (Tensor | undefined)[] };
 }
 
 const typeOf: Readonly<Record<string, number>> = { float32: dataType.float, int32: dataType.int32, bool: dataType.bool };
@@ -223,8 +213,4 @@ export class Tracer {
 
 function describe(leaf: Leaf): string {
   return `${leaf.path}:${leaf.tensor.dtype}[${leaf.tensor.shape}]`;
-}
-
-function tfjsEngine(): TfjsEngine {
-  return tf.engine() as unknown as TfjsEngine;
 }
