@@ -24,7 +24,8 @@ interface Rig {
 }
 
 function rig(home = tempHome(), stepMs = 20, options: { stopGraceMs?: number; retryMs?: number } = {}): Rig {
-  const recorder = new RunRecorder(openHistory(home));
+  // A clock that never steps back, as the machine's may: times are compared for order.
+  const recorder = new RunRecorder(openHistory(home), () => Math.round(performance.timeOrigin + performance.now()));
   const events: Rig['events'] = [];
   const service = new RunService({
     recorder, launch: forkTrainer(entry, { ...process.env, DRTUNE_FAKE_STEP_MS: String(stepMs) }), ...options,
