@@ -166,7 +166,8 @@ function asDiskError(error: unknown, path: string): AppError | undefined {
   return undefined;
 }
 
-async function sizeOf(path: string): Promise<number> {
+/** Bytes of a file, 0 where there is none. */
+export async function sizeOf(path: string): Promise<number> {
   return stat(path).then((s) => s.size, () => 0);
 }
 

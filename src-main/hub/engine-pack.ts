@@ -4,8 +4,9 @@
  * fails leaves the pack that was there.
  */
 import { existsSync } from 'node:fs';
-import { mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { freeBytes } from '../base/disk.ts';
 import { AppError } from '../base/errors.ts';
 import { isPack, libraryFolder, packFolder, packName, type PackKind } from '../engine/engine-folder.ts';
 import { probeTensorFlow, type ProbeResult } from '../engine/probe.ts';
@@ -174,8 +175,7 @@ async function removeLeftovers(home: string): Promise<void> {
 async function checkSpace(home: string, pack: Pack): Promise<void> {
   const { bytesDownloaded } = await packStatus(home, pack);
   const needed = downloadSize(pack) - bytesDownloaded + unpackedSize(pack) + 16 * 2 ** 20;
-  const disk = await statfs(home);
-  const free = disk.bavail * disk.bsize;
+  const free = freeBytes(home);
   if (free < needed) {
     throw new AppError('disk', `The engine pack needs ${megabytes(needed)} in ${home}, where ${megabytes(free)} are free.`, {
       hint: 'Free some space, or set DRTUNE_HOME to a folder on another disk.',

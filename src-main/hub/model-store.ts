@@ -1,8 +1,9 @@
 /** What of downloaded models is on the disk: records, what was begun, room. No request is made here. */
-import { mkdir, readdir, readFile, rm, stat, statfs } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { AppError } from '../base/errors.ts';
+import { sizeOf } from './download.ts';
 import type { Digest } from './digest.ts';
 import type { HubFile, Licence } from './hub-api.ts';
 import { withLock } from './lock.ts';
@@ -119,10 +120,6 @@ export async function bytesThere(folder: string, files: DownloadRecord['files'] 
 
 export function same(record: DownloadRecord, path: string, digest: Digest): boolean {
   return record.files.some((each) => each.path === path && each.digest.hex === digest.hex);
-}
-
-export async function sizeOf(path: string): Promise<number> {
-  return stat(path).then((found) => found.size, () => 0);
 }
 
 export async function freeBytes(home: string): Promise<number> {

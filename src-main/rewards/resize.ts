@@ -77,13 +77,6 @@ export function resizeShortSide(images: Tensor4D, size: number): Tensor4D {
   return H <= W ? resizeBicubic(images, size, Math.floor((size * W) / H)) : resizeBicubic(images, Math.floor((size * H) / W), size);
 }
 
-/** As Python rounds: halves go to the even neighbour. */
-export function roundHalfEven(x: number): number {
-  const below = Math.floor(x);
-  if (x - below !== 0.5) return Math.round(x);
-  return below % 2 === 0 ? below : below + 1;
-}
-
 /**
  * The middle of a picture.
  * @param images [B,H,W,C]

@@ -2,10 +2,11 @@
  * DPM-Solver++ (multistep) and its relatives: each step goes on from the predictions of up to two steps before it.
  * Source: arXiv 2211.01095 algorithm 2, arXiv 2206.00927; diffusers 0.42.1 schedulers/scheduling_dpmsolver_multistep.py.
  */
+import { roundHalfEven } from '../base/round.ts';
 import { AppError } from '../base/errors.ts';
 import { tf, type Tensor4D } from '../engine/tf.ts';
 import { scope } from '../engine/scope.ts';
-import { checkSteps, cumulativeAlphas, linspace, roundHalfEven, trainingBetas } from './noise-schedule.ts';
+import { checkSteps, cumulativeAlphas, linspace, trainingBetas } from './noise-schedule.ts';
 import { applyMap, predictionMaps, predictOriginal, readPredictionType, thresholdLimit } from './prediction.ts';
 import type { LinearMap, LinearStep, Scheduler } from './scheduler.ts';
 import type { SchedulerSettings } from './settings.ts';

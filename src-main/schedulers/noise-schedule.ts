@@ -3,6 +3,7 @@
  * Source: diffusers 0.42.1 schedulers/scheduling_ddim.py, scheduling_euler_discrete.py.
  */
 import { AppError } from '../base/errors.ts';
+import { roundHalfEven } from '../base/round.ts';
 import type { SchedulerSettings } from './settings.ts';
 
 const f = Math.fround;
@@ -20,14 +21,6 @@ export function linspaceFloat(start: number, end: number, count: number): Float3
 export function linspace(start: number, end: number, count: number): number[] {
   const step = (end - start) / (count - 1);
   return Array.from({ length: count }, (_, i) => (i === 0 ? start : i === count - 1 ? end : i * step + start));
-}
-
-/** np.round: halves to even. */
-export function roundHalfEven(x: number): number {
-  const floor = Math.floor(x);
-  const rest = x - floor;
-  if (rest !== 0.5) return Math.round(x);
-  return floor % 2 === 0 ? floor : floor + 1;
 }
 
 /** A class's own values for what the file leaves open. */

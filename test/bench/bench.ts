@@ -3,7 +3,7 @@
  * in one run. Gradients are compared before anything is timed. Prints a table to stderr and JSON to stdout.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
@@ -160,7 +160,7 @@ function ensureModel(each: BenchCase, python: string | null): boolean {
   process.stderr.write(`Making a random model of ${each.name} size ...\n`);
   const made = spawnSync(python, [join(import.meta.dirname, 'peer.py'), 'make-model', each.name, temporary, join(root, 'resources/starter/clip')], { stdio: ['ignore', 2, 2] });
   if (made.status !== 0) throw new Error(`the random model of ${each.name} could not be made`);
-  spawnSync('mv', [temporary, each.config.model]);
+  renameSync(temporary, each.config.model);
   return true;
 }
 

@@ -1,7 +1,8 @@
 /** What works on this machine: engines, disk, history. */
-import { statfsSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { cpus, freemem, totalmem } from 'node:os';
 import { availableBytes } from '../../base/memory.ts';
+import { freeBytes } from '../../base/disk.ts';
 import { errorLine } from '../../base/errors.ts';
 import { appVersion } from '../../app/version.ts';
 import { probeEngines } from '../../engine/select.ts';
@@ -27,8 +28,7 @@ export const doctor: Command = {
       history = { schema: SCHEMA_VERSION, ok: false, problem: errorLine(error) };
     }
     mkdirSync(home, { recursive: true });
-    const { bavail, bsize } = statfsSync(home);
-    const disk = { home, freeBytes: bavail * bsize };
+    const disk = { home, freeBytes: freeBytes(home) };
     const memory = { totalBytes: totalmem(), freeBytes: freemem(), availableBytes: availableBytes() };
     const report = { version: appVersion(), node: process.versions.node, platform: `${process.platform}-${process.arch}`, cpus: cpus().length, memory, engine: used, engines, disk, history };
     if (args.json) print(JSON.stringify(report));

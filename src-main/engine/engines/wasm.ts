@@ -6,6 +6,7 @@ import type { Engine } from '../engine.ts';
 import { registerConv2dBackpropFilter } from '../kernels/conv2d-backprop-filter.ts';
 import { registerUnsortedSegmentSum } from '../kernels/unsorted-segment-sum.ts';
 import { registerWasmMatMul } from '../kernels/wasm-matmul.ts';
+import { plainEngine } from './plain.ts';
 
 interface WasmPackage {
   setWasmPaths(folder: string): void;
@@ -23,21 +24,10 @@ export async function openWasm(why: string): Promise<Engine> {
   assert(ready, 'tfjs refused the wasm backend');
   await tf.ready();
   return {
-    name: 'wasm',
+    ...plainEngine('wasm', false),
     version: wasm.version_wasm,
     device: 'CPU, 1 thread',
     why,
-    half: false,
-    parameter(shape, type, bytes, { axes } = {}) {
-      assert(type === 'F32' && bytes.byteOffset % 4 === 0, `the wasm engine keeps parameters in float32, got ${type}`);
-      const tensor = tf.tensor(new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4), [...shape], 'float32');
-      if (!axes) return tensor;
-      const moved = tf.transpose(tensor, [...axes]);
-      tensor.dispose();
-      return moved;
-    },
-    trace: (_key, block) => block,
-    memory: () => ({ tensors: tf.memory().numTensors, bytes: tf.memory().numBytes }),
     dispose: () => tf.removeBackend('wasm'),
   };
 }

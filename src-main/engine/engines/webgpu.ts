@@ -5,6 +5,7 @@
 import { assert } from '../../base/errors.ts';
 import type { Engine } from '../engine.ts';
 import { requirePackage, tf } from '../tf.ts';
+import { plainEngine } from './plain.ts';
 import { adapterWords } from './webgpu-adapter.ts';
 import { openDevice, type GpuBuffer } from './webgpu-device.ts';
 
@@ -38,22 +39,10 @@ export async function openWebGpu(why: string): Promise<Engine> {
   assert(ready, 'tfjs refused the webgpu backend');
   await tf.ready();
   return {
-    name: 'webgpu',
+    ...plainEngine('webgpu', true), // tfjs keeps the values it is given until the tensor is first used
     version: opened.version,
     device: adapterWords(opened.adapter.info),
     why,
-    half: false,
-    parameter(shape, type, bytes, { axes } = {}) {
-      assert(type === 'F32' && bytes.byteOffset % 4 === 0, `the webgpu engine keeps parameters in float32, got ${type}`);
-      // A copy: tfjs keeps the values it is given until the tensor is first used.
-      const tensor = tf.tensor(new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4).slice(), [...shape], 'float32');
-      if (!axes) return tensor;
-      const moved = tf.transpose(tensor, [...axes]);
-      tensor.dispose();
-      return moved;
-    },
-    trace: (_key, block) => block,
-    memory: () => ({ tensors: tf.memory().numTensors, bytes: tf.memory().numBytes }),
     dispose() {
       tf.removeBackend('webgpu');
       opened.device.destroy();

@@ -3,8 +3,9 @@
  * Everything is written beside its place, opened again by the code that opens anyone's files, and its picture compared with that of base
  * and checkpoint; only then does it take its place.
  */
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statfsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { freeBytes } from '../../base/disk.ts';
 import { AppError } from '../../base/errors.ts';
 import { readFloatsSync, scope } from '../../engine/scope.ts';
 import type { Engine } from '../../engine/engine.ts';
@@ -16,7 +17,7 @@ import { openPipeline } from '../load.ts';
 import { readLora, readLoras } from '../lora-file.ts';
 import type { Pipeline, PipelineMemory } from '../pipeline.ts';
 import { textToImage } from '../sample.ts';
-import { mergedBytes, writeMerged } from './merge.ts';
+import { makeFolder, mergedBytes, writeMerged } from './merge.ts';
 import { kohyaWriter } from './names.ts';
 import { writeDiffusersLora, writeKohyaLora, writePeftLora } from './write.ts';
 
@@ -164,14 +165,6 @@ function checkPlace({ format, model }: ExportRequest, { folder, path }: Place, f
 
 const gigabytes = (bytes: number): string => (bytes < 1e8 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`);
 
-/** Of the disk that a folder is on or will be on. */
-function freeBytes(folder: string): number {
-  let there = folder;
-  while (!existsSync(there) && dirname(there) !== there) there = dirname(there);
-  const { bavail, bsize } = statfsSync(there);
-  return bavail * bsize;
-}
-
 /** Weights in the file's own type, text encoders and VAE only while they work: a few pictures, and perhaps a run at work beside. */
 const sparing: PipelineMemory = {
   unet: { precision: 'stored', memory: 'residuals' }, vae: { precision: 'stored', memory: 'residuals' }, text: 'stored', leave: new Set(['textEncoders', 'vae']),
@@ -259,15 +252,6 @@ function settle(staging: string, { folder }: Place, format: ExportFormat): numbe
     return bytes;
   } catch (cause) {
     throw new AppError('disk', `The export could not be moved to ${folder}: ${(cause as Error).message}.`, { hint: 'Check permissions.', cause });
-  }
-}
-
-/** @returns the topmost folder that had to be made, undefined if it was there */
-function makeFolder(folder: string): string | undefined {
-  try {
-    return mkdirSync(folder, { recursive: true });
-  } catch (cause) {
-    throw new AppError('disk', `The folder ${folder} cannot be made: ${(cause as Error).message}.`, { hint: 'Check free space and permissions.', cause });
   }
 }
 

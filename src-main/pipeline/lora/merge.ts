@@ -286,9 +286,10 @@ function writeTokenizer(files: ModelFiles, part: PartName, folder: string): void
 
 const writeJson = (path: string, value: unknown): void => writeText(path, `${JSON.stringify(value, null, 2)}\n`);
 
-function makeFolder(folder: string): void {
+/** @returns the topmost folder that had to be made, undefined if it was there */
+export function makeFolder(folder: string): string | undefined {
   try {
-    mkdirSync(folder, { recursive: true });
+    return mkdirSync(folder, { recursive: true });
   } catch (cause) {
     throw new AppError('disk', `The folder ${folder} cannot be made: ${(cause as Error).message}.`, { hint: 'Check free space and permissions.', cause });
   }

@@ -1,8 +1,9 @@
 /** HPS v2.1: people's preference between pictures of one prompt, by an OpenCLIP ViT-H-14 tuned on HPD v2. */
+import { roundHalfEven } from '../../base/round.ts';
 import { scope } from '../../engine/scope.ts';
 import { tf, type Tensor4D } from '../../engine/tf.ts';
 import { loadClip } from '../../models/clip-vision.ts';
-import { resizeBicubic, roundHalfEven } from '../resize.ts';
+import { resizeBicubic } from '../resize.ts';
 import type { RewardDefinition } from '../reward.ts';
 import { cosineReward, normalizePixels } from './clip-embeddings.ts';
 import { clipColors, needModel } from './needs.ts';

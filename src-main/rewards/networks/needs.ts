@@ -1,9 +1,10 @@
 /** Small things that rewards with a network of their own have in common. */
+import { roundHalfEven } from '../../base/round.ts';
 import { AppError } from '../../base/errors.ts';
 import { scope } from '../../engine/scope.ts';
 import type { Tensor4D } from '../../engine/tf.ts';
 import type { ClipPreprocessor } from '../../models/clip-vision.ts';
-import { cropCentre, resizeShortSide, roundHalfEven } from '../resize.ts';
+import { cropCentre, resizeShortSide } from '../resize.ts';
 import type { RewardDefinition } from '../reward.ts';
 import { normalizePixels } from './clip-embeddings.ts';
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { SCHEDULERS } from '../../../src-main/contract/run.ts';
 import { openScheduler, schedulerNames } from '../../../src-main/schedulers/index.ts';
-import { roundHalfEven } from '../../../src-main/schedulers/noise-schedule.ts';
+import { roundHalfEven } from '../../../src-main/base/round.ts';
 
 const open = (name: string, steps: number, config: Record<string, unknown> = {}) => openScheduler(name, steps, config, 'scheduler_config.json');
 
