@@ -4,6 +4,7 @@ import { createPinia } from 'pinia';
 import { createApp } from 'vue';
 import App from './App.vue';
 import { connect, useTransport } from './api/client.ts';
+import { i18n, keptLanguage, setLanguage } from './i18n.ts';
 import { router } from './router.ts';
 
 const mock = import.meta.env.DEV ? new URL(window.location.href).searchParams.get('mock') : null;
@@ -14,4 +15,5 @@ if (import.meta.env.DEV && mock !== null) {
   connect();
 }
 
-createApp(App).use(createPinia()).use(router).mount('#app');
+await setLanguage(keptLanguage()).catch(() => undefined);
+createApp(App).use(createPinia()).use(router).use(i18n).mount('#app');

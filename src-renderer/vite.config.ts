@@ -19,6 +19,8 @@ export const rendererConfig = {
     modulePreload: { polyfill: false },
     rolldownOptions: { input: fileURLToPath(new URL('./index.html', import.meta.url)) },
   },
+  // Only what is used of vue-i18n: no old interface, no traces for its developer tools.
+  define: { __VUE_I18N_FULL_INSTALL__: false, __VUE_I18N_LEGACY_API__: false, __INTLIFY_PROD_DEVTOOLS__: false },
   server: { port: 5199, proxy: { '/ws': { target: 'http://127.0.0.1:5180', ws: true }, '/image': 'http://127.0.0.1:5180', '/resource': 'http://127.0.0.1:5180' } },
 } satisfies UserConfig;
 

@@ -195,16 +195,18 @@ export const systemSchema = z.object({
 export type SystemInfo = z.infer<typeof systemSchema>;
 
 const theme = z.enum(['system', 'light', 'dark']);
+const language = z.enum(['system', 'en', 'de', 'zh', 'ja']);
 const engineChoice = z.enum(ENGINES);
 export const settingsSchema = z.strictObject({
   theme: theme.default('system'),
+  language: language.default('system'),
   engine: engineChoice.default('auto'),
   notifications: z.boolean().default(true),
   /** Whether a later version is looked for. */
   updates: z.boolean().default(false),
 });
 /** No defaults here: what is left out stays as it was. */
-const settingsChangeSchema = z.strictObject({ theme: theme.optional(), engine: engineChoice.optional(), notifications: z.boolean().optional(), updates: z.boolean().optional() });
+const settingsChangeSchema = z.strictObject({ theme: theme.optional(), language: language.optional(), engine: engineChoice.optional(), notifications: z.boolean().optional(), updates: z.boolean().optional() });
 export type Settings = z.infer<typeof settingsSchema>;
 
 export const forecastSchema = z.object({

@@ -22,7 +22,7 @@ export function mockTransport(state: 'full' | 'empty' | 'failing' = 'full', step
       data.detail('r3', 'Stronger colours', 'failed', { step: 12, ago: 2e8, reason: 'Out of memory in the VAE decoder (asked for 1.2 GB, 0.9 GB free). Lower the batch to 2, or set memory to low.' }),
     ]) runs.set(run.summary.id, run);
   }
-  let settings = { theme: 'system' as const, engine: 'auto' as const, notifications: true, updates: false } as Record<string, unknown>;
+  let settings = { theme: 'system' as const, language: 'system' as const, engine: 'auto' as const, notifications: true, updates: false } as Record<string, unknown>;
   let models = data.models;
   let timer: ReturnType<typeof setInterval> | undefined;
 
@@ -174,7 +174,6 @@ export function mockTransport(state: 'full' | 'empty' | 'failing' = 'full', step
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    imageUrl: (id) => data.images.get(id) ?? '',
-    resourceUrl: () => data.picture('starter', 3, 0),
+    fileUrl: (path) => (path.startsWith('image/') ? (data.images.get(Number(path.slice(6))) ?? '') : data.picture('starter', 3, 0)),
   };
 }
