@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, fsyncSync, mkdirSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { AppError, errorLine } from './errors.ts';
+import { allSteps } from './work.ts';
 
 /** Writes a file under a temporary name, flushes it to the disk and renames it. @param mode of a file that is not there yet; default what the system gives */
 export function writeWhole(file: string, content: Uint8Array | string, mode?: number): void {
@@ -50,14 +51,18 @@ function writeFlushed(file: string, content: Uint8Array | string, mode?: number)
 }
 
 /** sha256 of a file, in hex; read in pieces, so that a checkpoint of several gigabytes is no trouble. */
-export function sha256Of(file: string): string {
+export const sha256Of = (file: string): string => allSteps(hashing(file));
+
+/** As {@link sha256Of}, step by step: yields the bytes read so far. */
+export function* hashing(file: string): Generator<number, string> {
   const hash = createHash('sha256');
   const piece = Buffer.allocUnsafe(1 << 22);
   const handle = openSync(file, 'r');
   try {
-    for (let read = 1; read > 0; ) {
+    for (let read = 1, all = 0; read > 0; ) {
       read = readSync(handle, piece, 0, piece.length, null);
       hash.update(piece.subarray(0, read));
+      yield (all += read);
     }
   } finally {
     closeSync(handle);

@@ -13,6 +13,7 @@ export type ErrorCode =
   | 'busy' // the port, the folder or the device is in use
   | 'not-found' // no such run, model, image
   | 'denied' // token, Origin or Host refused
+  | 'cancelled' // the user ended it: no fault, nothing to show
   | 'internal'; // a defect of ours
 
 export class AppError extends Error {

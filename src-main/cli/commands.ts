@@ -2,6 +2,7 @@
  * The commands by name. One result on stdout; for bad input one line on stderr and exit code 1, for wrong usage 2.
  */
 import { AppError, errorLine } from '../base/errors.ts';
+import { isCancelled } from '../base/work.ts';
 import { nearestKey } from '../contract/run.ts';
 import { Arguments, UsageError } from './arguments.ts';
 import { streamContext, type Command, type Streams } from './command.ts';
@@ -61,6 +62,7 @@ export async function runCommand(argv: readonly string[], streams: Streams): Pro
     return await dispatch(argv, streams);
   } catch (error) {
     streams.stderr.write(`${faultLine(error)}\n`);
+    if (isCancelled(error)) return 130;
     if (process.env['DRTUNE_TRACE'] && error instanceof Error) streams.stderr.write(`${error.stack}\n`);
     return error instanceof UsageError ? 2 : 1;
   }

@@ -10,16 +10,13 @@ import { downloadModel, planModel, type ModelProgress } from '../hub/model-downl
 import { checkSpace, modelNameOf, size, type ModelPlan } from '../hub/model-store.ts';
 import { addModel } from '../models/known.ts';
 import type { CommandContext } from './command.ts';
-import { clock } from './progress.ts';
+import { clock, onTerminal, type ProgressLine } from './progress.ts';
 
 /** @param target a repository, one file of it, the address of either, or an id of the catalogue */
 export async function downloadCommand(context: CommandContext, target: string): Promise<number> {
   const { args, home, print, note } = context;
-  const stop = new AbortController();
-  const onSignal = (): void => stop.abort();
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
   try {
-    const hub = { endpoint: hubEndpoint(), token: environmentToken(), signal: stop.signal, onNotice: (line: string) => (args.json ? print(JSON.stringify({ type: 'notice', line })) : note(line)) };
+    const hub = { endpoint: hubEndpoint(), token: environmentToken(), onNotice: (line: string) => (args.json ? print(JSON.stringify({ type: 'notice', line })) : note(line)) };
     const entry = catalogEntries().find(({ id }) => id === target);
     const plan = await planModel(home, {
       repo: entry?.repo ?? target, revision: args.text('revision') ?? entry?.revision, file: args.text('file') ?? entry?.file, variant: args.text('variant'),
@@ -31,16 +28,13 @@ export async function downloadCommand(context: CommandContext, target: string): 
       await acceptLicence(context, plan);
     }
     context.showNotes();
-    const line = progressLine(context);
-    const path = await downloadModel(home, plan, { ...hub, onProgress: line.show, checkConfigs });
-    line.end();
+    const path = await onTerminal(context, (_, { signal, line }) => downloadModel(home, plan, { ...hub, signal, onProgress: (progress) => show(context, line, progress), checkConfigs }));
     const model = addModel(home, path, modelNameOf(plan));
     const { problems } = modelFacts(path);
     if (args.json) print(JSON.stringify({ type: 'done', name: model.name, path: model.path, commit: plan.commit, bytes: plan.bytes, usable: problems.length === 0, problems }));
     else print(problems.length === 0 ? `${model.name} is ready (${model.path}).` : `${model.name} is here as the hub has it (${model.path}), and cannot be used: ${problems[0]}.`);
     return problems.length === 0 ? 0 : 1;
   } finally {
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
     await closeConnections();
   }
 }
@@ -68,27 +62,11 @@ async function acceptLicence({ args }: CommandContext, plan: ModelPlan): Promise
   throw new AppError('config', `${plan.repo} is under the licence ${plan.licence.id}, which has not been accepted.`, { hint: `Read it${plan.licence.link ? ` at ${plan.licence.link}` : ''}, then add --accept-licence.` });
 }
 
-/** JSON lines, or one line rewritten on a terminal, or a line for each tenth. */
-function progressLine({ args, print }: CommandContext): { show(progress: ModelProgress): void; end(): void } {
-  const terminal = process.stderr.isTTY;
-  let shown = '';
-  return {
-    show(progress) {
-      if (args.json) {
-        print(JSON.stringify({ type: 'progress', ...progress, etaSeconds: progress.etaSeconds ?? null }));
-        return;
-      }
-      const { phase, file, bytes, total, bytesPerSecond, etaSeconds } = progress;
-      const percent = total > 0 ? Math.floor((100 * bytes) / total) : 100;
-      const step = terminal ? `${phase} ${file} ${percent}` : phase === 'download' ? String(Math.floor(percent / 10)) : shown;
-      if (step === shown) return;
-      shown = step;
-      const eta = etaSeconds === undefined || bytesPerSecond === 0 ? '' : `, ${size(bytesPerSecond)}/s, ${clock(etaSeconds)} left`;
-      const text = phase === 'download' ? `${size(bytes)} of ${size(total)} (${percent} %${eta})  ${file}` : `Verifying ${file} (${percent} %)`;
-      process.stderr.write(terminal ? `\r${text.slice(0, (process.stderr.columns ?? 100) - 1)}\x1b[K` : `${text}\n`);
-    },
-    end() {
-      if (terminal && shown !== '') process.stderr.write('\n');
-    },
-  };
+/** JSON lines, or the one line at the bottom. */
+function show({ args, print }: CommandContext, line: ProgressLine, progress: ModelProgress): void {
+  if (args.json) return print(JSON.stringify({ type: 'progress', ...progress, etaSeconds: progress.etaSeconds ?? null }));
+  const { phase, file, bytes, total, bytesPerSecond, etaSeconds } = progress;
+  const percent = total > 0 ? Math.floor((100 * bytes) / total) : 100;
+  const eta = etaSeconds === undefined || bytesPerSecond === 0 ? '' : `, ${size(bytesPerSecond)}/s, ${clock(etaSeconds)} left`;
+  line.renew(phase === 'download' ? `${size(bytes)} of ${size(total)} (${percent} %${eta})  ${file}` : `Verifying ${file} (${percent} %)`, true);
 }

@@ -2,6 +2,7 @@
 import { appVersion } from '../app/version.ts';
 import type { RunRecorder } from '../app/run-recorder.ts';
 import { AppError, errorLine } from '../base/errors.ts';
+import { watched } from '../base/work.ts';
 import type { TrainerEvent, TrainerEventOf } from '../contract/events.ts';
 import type { RunConfig } from '../contract/run.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -40,6 +41,7 @@ export async function runTraining(job: TrainingJob): Promise<TrainerEventOf<'fin
     const events = train(config, {
       engine, home, resume, runDir: recorder.runDir(runId), appVersion: appVersion(),
       now: () => performance.now(), date: () => new Date().toISOString(), memoryBytes: () => process.memoryUsage.rss(),
+      work: watched(({ what, done, total }) => take({ type: 'phase', phase: what, done, total }), () => stopping, () => performance.now()),
       log: (line) => recorder.log(runId, line), stopRequested: () => stopping, breathe: () => new Promise((done) => setImmediate(done)),
     });
     for await (const event of events) take(event);

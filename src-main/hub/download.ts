@@ -45,7 +45,7 @@ export async function download(options: DownloadOptions): Promise<string> {
     try {
       await fetchRest(options, part);
     } catch (error) {
-      if (options.signal?.aborted) throw new AppError('network', 'The download was stopped.', { hint: 'Start it again to go on where it stopped.', cause: error });
+      if (options.signal?.aborted) throw new AppError('cancelled', 'The download was stopped.', { hint: 'Start it again to go on where it stopped.', cause: error });
       if (error instanceof RefusedError || (error instanceof AppError && error.code === 'disk')) throw error;
       failures = (await sizeOf(part)) > before ? 1 : failures + 1;
       if (failures >= attemptsMax) throw error;
@@ -127,7 +127,7 @@ async function verify(options: DownloadOptions, part: string): Promise<void> {
   const hash = startHash(digest, options.size);
   let bytes = 0;
   for await (const chunk of createReadStream(part, { highWaterMark: 1 << 20 })) {
-    if (options.signal?.aborted) throw new AppError('network', 'The download was stopped.', { hint: 'Start it again to go on where it stopped.' });
+    if (options.signal?.aborted) throw new AppError('cancelled', 'The download was stopped.', { hint: 'Start it again to go on where it stopped.' });
     hash.update(chunk as Buffer);
     bytes += (chunk as Buffer).length;
     options.onProgress('verify', bytes);

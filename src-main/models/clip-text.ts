@@ -19,8 +19,8 @@ export interface ClipText {
   encode(ids: readonly (readonly number[])[], options: HiddenState, adapter?: Adapter | null): EncodedText;
   /** The linear layers that LoRA may adapt. */
   loraTargets(): LoraTarget[];
-  /** Loads the weights now instead of at first use. */
-  load(): void;
+  /** Loads the weights now instead of at first use; yields the bytes loaded so far. */
+  loading(): Generator<number, void>;
   /** Frees the weights; they are loaded again when used. */
   release(): void;
 }
@@ -48,7 +48,7 @@ export function loadClipText(engine: Engine, files: ModelFiles, part: TextEncode
     what: part, engine, precision, rename: (key, keys) => renameText(key, keys, projected),
   });
   return {
-    config, parameters: resident.parameters, bytes: resident.bytes, load: () => void resident.get(), release: () => resident.release(),
+    config, parameters: resident.parameters, bytes: resident.bytes, loading: () => resident.loading(), release: () => resident.release(),
     encode: (ids, options, adapter = null) => encodeText(engine, config, resident.get(), ids, options, adapter),
     loraTargets: () => adaptableModules(clipTextParameters(config)),
   };

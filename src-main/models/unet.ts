@@ -39,8 +39,8 @@ export interface UNet {
   forward(adapter: Adapter | null, inputs: UNetInputs): Tensor4D;
   /** Linear layers and convolutions whose path ends in one of `targets`; all if left out. */
   loraTargets(targets?: readonly string[]): LoraTarget[];
-  /** Loads the weights now instead of at first use. */
-  load(): void;
+  /** Loads the weights now instead of at first use; yields the bytes loaded so far. */
+  loading(): Generator<number, void>;
   /** Frees the weights; they are loaded again when used. */
   release(): void;
 }
@@ -57,7 +57,7 @@ export function loadUNet(anyEngine: Engine, files: ModelFiles, { precision, memo
   const whole = memory === 'residuals' && 4 * resident.parameters <= wholeTraceBytes;
   const code = JSON.stringify(config);
   return {
-    config, parameters: resident.parameters, bytes: resident.bytes, load: () => void resident.get(), release: () => resident.release(),
+    config, parameters: resident.parameters, bytes: resident.bytes, loading: () => resident.loading(), release: () => resident.release(),
     get weights() {
       return resident.get();
     },

@@ -22,8 +22,8 @@ export interface Vae {
   decode(latents: Tensor4D): Tensor4D;
   /** Picture [B, H, W, 3] in [-1, 1] -> mean latents as the sampler has them [B, h, w, C]. Differentiable. */
   encode(images: Tensor4D): Tensor4D;
-  /** Loads the weights now instead of at first use. */
-  load(): void;
+  /** Loads the weights now instead of at first use; yields the bytes loaded so far. */
+  loading(): Generator<number, void>;
   /** Frees the weights; they are loaded again when used. */
   release(): void;
 }
@@ -54,7 +54,7 @@ export function loadVae(anyEngine: Engine, files: ModelFiles, { precision, memor
     return engine.trace(`vae ${name} ${code}`, (p: Weights, _adapter: Weights, input: Tensor) => body(p, input))(w, {}, x) as Tensor4D;
   });
   return {
-    config, factor, parameters: resident.parameters, bytes: resident.bytes, load: () => void resident.get(), release: () => resident.release(),
+    config, factor, parameters: resident.parameters, bytes: resident.bytes, loading: () => resident.loading(), release: () => resident.release(),
     decode(latents) {
       if (latents.shape[3] !== config.latentChannels) throw new AppError('internal', `decode: latents [${latents.shape}], expected ${config.latentChannels} channels`);
       return run('decode', (w, x) => decode(engine, config, w, x), part(['decoder', 'post_quant_conv']), latents);

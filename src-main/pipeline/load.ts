@@ -1,6 +1,7 @@
 /** Opens a model as a pipeline. Source: diffusers 0.42.1 pipelines/stable_diffusion/pipeline_stable_diffusion.py, pipelines/stable_diffusion_xl/pipeline_stable_diffusion_xl.py. */
 import { basename } from 'node:path';
 import { AppError, assert } from '../base/errors.ts';
+import { stepping, unwatched, type Work } from '../base/work.ts';
 import { scope } from '../engine/scope.ts';
 import { tf, type Tensor4D } from '../engine/tf.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -19,10 +20,10 @@ import type { Conditioning, Pipeline, PipelineMemory, PromptOptions } from './pi
 /**
  * Opens a pipeline; the caller disposes it. Headers and configs are checked now, weights are loaded at first use or by its `load`.
  * @param options.name shown for the model, its folder's name if left out
- * @param options.memory how its parts are kept; if left out, everything in full and loaded at once
+ * @param options.memory how its parts are kept; if left out, everything in full and loaded at once, as `work` tells
  * @throws AppError('weights'): one line naming file, key, expected and found
  */
-export async function openPipeline(engine: Engine, path: string, options: { name?: string; memory?: PipelineMemory } = {}): Promise<Pipeline> {
+export async function openPipeline(engine: Engine, path: string, options: { name?: string; memory?: PipelineMemory; work?: Work } = {}): Promise<Pipeline> {
   const files = openModelFiles(path);
   unetConfig(files.config('unet')); // refuses other networks before anything else
   const memory = options.memory ?? allInFull;
@@ -35,7 +36,7 @@ export async function openPipeline(engine: Engine, path: string, options: { name
   checkFit(files, encoders, unet, vae);
   const pipeline = buildPipeline({ engine, files, name: options.name ?? basename(files.path), encoders, unet, vae, leave: memory.leave });
   try {
-    if (!options.memory) pipeline.load();
+    if (!options.memory) await pipeline.load(options.work);
     return pipeline;
   } catch (error) {
     pipeline.dispose();
@@ -116,8 +117,9 @@ function buildPipeline({ engine, files, name, encoders, unet, vae, leave }: Load
   };
   return {
     info, engine,
-    load() {
-      for (const model of [...(leave.has('textEncoders') ? [] : textModels), unet, ...(leave.has('vae') ? [] : [vae])]) model.load();
+    async load(work = unwatched) {
+      const staying = [...(leave.has('textEncoders') ? [] : textModels), unet, ...(leave.has('vae') ? [] : [vae])];
+      await stepping(work, 'loading the model', staying.reduce((bytes, model) => bytes + model.bytes, 0), loadingAll(staying), (bytes) => bytes);
     },
     dispose() {
       for (const model of all) model.release();
@@ -143,6 +145,15 @@ function buildPipeline({ engine, files, name, encoders, unet, vae, leave }: Load
       unet: unet.loraTargets(), text_encoder: encoders[0]!.model.loraTargets(), ...(encoders[1] && { text_encoder_2: encoders[1].model.loraTargets() }),
     }),
   };
+}
+
+/** Loads parts one after the other: yields the bytes loaded so far. */
+function* loadingAll(models: ReadonlyArray<{ readonly bytes: number; loading(): Generator<number, void> }>): Generator<number, void> {
+  let before = 0;
+  for (const model of models) {
+    for (const bytes of model.loading()) yield before + bytes;
+    before += model.bytes;
+  }
 }
 
 /** u + s (c - u). */

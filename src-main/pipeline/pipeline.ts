@@ -1,4 +1,5 @@
 /** A loaded text-to-image pipeline: what sampling, rewards and training need of a base model, whatever its architecture. */
+import type { Work } from '../base/work.ts';
 import type { Tensor3D, Tensor2D, Tensor4D } from '../engine/tf.ts';
 import type { PartMemory } from '../models/part-memory.ts';
 import type { Architecture } from '../models/files.ts';
@@ -79,8 +80,8 @@ export interface Pipeline {
   encodePrompts(prompts: readonly string[], options: PromptOptions): Conditioning;
   /** Encodes prompts and keeps the result for encodePrompts with the same options: text encoders that do not stay are loaded once for all. */
   rememberPrompts(prompts: readonly string[], options: PromptOptions): void;
-  /** Loads now what else would be loaded at first use: all parts that stay. */
-  load(): void;
+  /** Loads now what else would be loaded at first use: all parts that stay. @throws AppError('cancelled') where `work` is ended */
+  load(work?: Work): Promise<void>;
   /**
    * The network on both guidance branches in one batch, not yet combined: [2B,h,w,C] (unconditional first) with guidance,
    * otherwise [B,h,w,C]. Differentiable with respect to the adapter (and latents).

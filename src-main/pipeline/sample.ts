@@ -1,5 +1,6 @@
 /** From noise to pictures. The loop is a generator: its caller decides about progress, previews and stopping. */
 import { AppError } from '../base/errors.ts';
+import { allSteps, stepping, type Work } from '../base/work.ts';
 import { scope } from '../engine/scope.ts';
 import { tf, type Tensor4D } from '../engine/tf.ts';
 import type { Adapter, LoraSet } from '../nn/lora.ts';
@@ -29,17 +30,19 @@ export function initialNoise(seed: number, count: number, h: number, w: number, 
  * Denoises step by step; `noise` is borrowed. A caller that stops early (break, return) leaves nothing behind.
  * @param options.noise [B, h, w, C] of unit variance; the scheduler scales it
  * @param options.streams noise of the steps that take some
+ * @param options.late the steps before `from` are the base model's: without the adapter, with that conditioning
  */
 export function* denoise(
-  pipeline: Pipeline, options: { adapter: Adapter | null; conditioning: Conditioning; scheduler: Scheduler; noise: Tensor4D; streams: NoiseStreams },
+  pipeline: Pipeline, options: { adapter: Adapter | null; conditioning: Conditioning; scheduler: Scheduler; noise: Tensor4D; streams: NoiseStreams; late?: { readonly from: number; readonly conditioning: Conditioning } },
 ): Generator<DenoisedStep, void, void> {
-  const { adapter, conditioning, scheduler, noise, streams } = options;
+  const { scheduler, noise, streams, late } = options;
   const steps = scheduler.timesteps.length;
   let state: SamplerState = { x: scope(() => tf.mul(noise, scheduler.initNoiseSigma)), memory: [] };
   let done = false;
   try {
     for (const [i, timestep] of scheduler.timesteps.entries()) {
       const { x } = state;
+      const { adapter, conditioning } = late && i < late.from ? { ...late, adapter: null } : options;
       const next = scope(() => {
         const scale = scheduler.inputScale(i);
         const input: Tensor4D = scale === 1 ? x : tf.mul(x, scale);
@@ -69,15 +72,15 @@ export interface TextToImageOptions extends Omit<PromptOptions, 'negativePrompt'
   readonly seed: number;
   readonly seeds?: readonly number[];
   readonly adapter?: Adapter | null;
+  /** The first sampling steps, so many, are the base model's alone: what it lays out is kept, and the LoRA paints the rest. 0 if left out. */
+  readonly loraFrom?: number;
   /** LoRA of the text encoders. */
   readonly textAdapters?: LoraSet;
   /** [B, h, w, C] of unit variance to start from; borrowed. The seeds' first draws then go to the first step that takes noise. */
   readonly noise?: Tensor4D | undefined;
-  /** After each step; false stops. */
-  readonly onStep?: (step: DenoisedStep) => boolean | void;
 }
 
-/** Everything owned by the caller; null when stopped by onStep. */
+/** Everything owned by the caller. */
 export interface TextToImageResult {
   readonly noise: Tensor4D;
   /** [B, h, w, C] */
@@ -87,13 +90,19 @@ export interface TextToImageResult {
 }
 
 /** Samples one batch of pictures. @throws AppError('config') for sizes or noise that do not fit the model */
-export function textToImage(pipeline: Pipeline, options: TextToImageOptions): TextToImageResult | null {
-  const { prompts, width, height, adapter = null } = options;
+export function textToImage(pipeline: Pipeline, options: TextToImageOptions): TextToImageResult {
+  return allSteps(sampling(pipeline, options));
+}
+
+/** As {@link textToImage}, step by step. Left early, it leaves nothing behind. */
+export function* sampling(pipeline: Pipeline, options: TextToImageOptions): Generator<DenoisedStep, TextToImageResult> {
+  const { prompts, width, height, adapter = null, loraFrom = 0 } = options;
   const { vaeFactor, latentChannels } = pipeline.info;
   const scheduler = pipeline.scheduler(options.scheduler, options.steps, options.eta);
-  const conditioning = pipeline.encodePrompts(prompts, {
-    ...options, negativePrompt: options.negativePrompt ?? null, ...(options.textAdapters && { adapters: options.textAdapters }),
-  });
+  if (loraFrom > scheduler.timesteps.length) throw new AppError('config', `The LoRA is to begin at sampling step ${loraFrom}, but there are ${scheduler.timesteps.length}.`, { hint: 'Steps are counted from 0; half of them is a good start.' });
+  const encoded = (adapters: LoraSet = {}): Conditioning => pipeline.encodePrompts(prompts, { ...options, negativePrompt: options.negativePrompt ?? null, adapters });
+  const conditioning = encoded(options.textAdapters);
+  const early = loraFrom > 0 ? encoded() : null;
   try {
     const shape = [prompts.length, height / vaeFactor, width / vaeFactor, latentChannels] as const;
     if (options.noise && options.noise.shape.some((n, i) => n !== shape[i])) {
@@ -101,27 +110,30 @@ export function textToImage(pipeline: Pipeline, options: TextToImageOptions): Te
     }
     const streams = new NoiseStreams(options.seeds ?? prompts.map((_, i) => options.seed + i), [shape[1], shape[2], shape[3]]);
     const noise = options.noise ? scope(() => tf.clone(options.noise!)) : streams.draw();
+    let latents: Tensor4D | undefined;
     let kept = false;
     try {
-      for (const step of denoise(pipeline, { adapter, conditioning, scheduler, noise, streams })) {
-        const stop = options.onStep?.(step) === false;
-        if (step.step === step.steps - 1) {
-          try {
-            const image = stop ? null : pipeline.decode(step.latents);
-            if (!image) return null;
-            kept = true;
-            return { noise, latents: step.latents, image };
-          } finally {
-            if (!kept) step.latents.dispose();
-          }
-        }
-        if (stop) return null;
+      for (const step of denoise(pipeline, { adapter, conditioning, scheduler, noise, streams, ...(early && { late: { from: loraFrom, conditioning: early } }) })) {
+        if (step.step === step.steps - 1) ({ latents } = step); // ours from here on
+        yield step;
       }
-      return null;
+      const image = pipeline.decode(latents!);
+      kept = true;
+      return { noise, latents: latents!, image };
     } finally {
-      if (!kept) noise.dispose();
+      if (!kept) tf.dispose([noise, ...(latents ? [latents] : [])]);
     }
   } finally {
+    early?.dispose();
     conditioning.dispose();
   }
+}
+
+/**
+ * As {@link textToImage}, telling how far it is, in pictures: `before` others of `total` are done.
+ * @throws AppError('cancelled') after the step at which `work` is ended; nothing is left then
+ */
+export function sampleAt(work: Work, { what, before, total }: { what: string; before: number; total: number }, pipeline: Pipeline, options: TextToImageOptions): Promise<TextToImageResult> {
+  const share = ({ step, steps }: DenoisedStep): number => before + (options.prompts.length * (step + 1)) / (steps + 1); // the decoder is as one step
+  return stepping(work, what, total, sampling(pipeline, options), share);
 }

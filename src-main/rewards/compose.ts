@@ -1,5 +1,6 @@
 /** Several rewards as one: their weighted sum, with hinges, each measured by its spread where asked, some for some prompts only. */
 import { AppError } from '../base/errors.ts';
+import { unwatched, type Work } from '../base/work.ts';
 import { appliesTo, termKeys, type RewardTerm } from '../contract/run.ts';
 import type { Engine } from '../engine/engine.ts';
 import { scope } from '../engine/scope.ts';
@@ -39,14 +40,15 @@ export interface RewardSum {
 
 /**
  * Opens every term.
- * @param normalize for terms that leave it open
- * @throws AppError if one cannot be opened; those already open are closed again
+ * @param options.normalize for terms that leave it open
+ * @throws AppError if one cannot be opened, or where `work` is ended; those already open are closed again
  */
-export async function openRewards(engine: Engine, terms: readonly RewardTerm[], normalize = false): Promise<RewardSum> {
+export async function openRewards(engine: Engine, terms: readonly RewardTerm[], { normalize = false, work = unwatched }: { normalize?: boolean; work?: Work } = {}): Promise<RewardSum> {
   const keys = termKeys(terms);
   const open: OpenTerm[] = [];
   try {
     for (const [i, term] of terms.entries()) {
+      await work.at('loading the rewards', i, terms.length);
       open.push({
         key: keys[i]!, weight: term.weight, target: term.target, reward: await openReward(engine, term), normalize: term.normalize ?? normalize,
         applies: term.prompts === undefined ? undefined : (prompt) => appliesTo(term, prompt),

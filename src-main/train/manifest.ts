@@ -4,8 +4,9 @@ import { basename, join, relative } from 'node:path';
 import type { TrainerEventOf } from '../contract/events.ts';
 import type { RunConfig } from '../contract/run.ts';
 import type { EngineInfo } from '../engine/engine.ts';
-import { onDisk, sha256Of, writeWhole } from '../base/atomic.ts';
+import { hashing, onDisk, writeWhole } from '../base/atomic.ts';
 import { AppError } from '../base/errors.ts';
+import { stepping, type Work } from '../base/work.ts';
 
 export interface Manifest {
   readonly version: 1;
@@ -72,13 +73,22 @@ export function picturesBefore(runDir: string, step: number): TrainerEventOf<'im
   }
 }
 
-/** sha256 of a model: of its one file, or of a folder's weights and settings by path below it. */
-export function hashModel(folder: string): Record<string, string> {
-  if (!statSync(folder).isDirectory()) return { [basename(folder)]: sha256Of(folder) };
+/** The files of a model by what they are called in the manifest: its one file, or a folder's weights and settings by path below it. */
+export function modelFiles(folder: string): Record<string, string> {
+  if (!statSync(folder).isDirectory()) return { [basename(folder)]: folder };
+  const files = readdirSync(folder, { withFileTypes: true, recursive: true }).map((entry) => join(entry.parentPath, entry.name));
+  return Object.fromEntries(files.filter((file) => /\.(safetensors|bin|json|txt)$/.test(file) && statSync(file).isFile()).map((file) => [relative(folder, file), file]));
+}
+
+/** sha256 of files by name. @throws AppError('cancelled') */
+export async function hashFiles(files: Readonly<Record<string, string>>, work: Work): Promise<Record<string, string>> {
   const sums: Record<string, string> = {};
-  for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
-    const file = join(entry.parentPath, entry.name);
-    if (/\.(safetensors|bin|json|txt)$/.test(entry.name) && statSync(file).isFile()) sums[relative(folder, file)] = sha256Of(file);
+  const total = Object.values(files).reduce((bytes, file) => bytes + statSync(file).size, 0);
+  let before = 0;
+  for (const [name, file] of Object.entries(files)) {
+    const reading: Work = { at: (what, bytes = 0) => work.at(what, before + bytes, total) };
+    sums[name] = await stepping(reading, 'noting what the files are', total, hashing(file), (bytes) => bytes);
+    before += statSync(file).size;
   }
   return sums;
 }

@@ -9,7 +9,7 @@ import { tf, type Tensor4D } from '../engine/tf.ts';
 import type { Adapter } from '../nn/lora.ts';
 import { toUnitRange, writePng } from '../pipeline/images.ts';
 import { adapterHash } from '../pipeline/adapter.ts';
-import { textToImage } from '../pipeline/sample.ts';
+import { sampleAt } from '../pipeline/sample.ts';
 import { readPicture } from '../pipeline/read-picture.ts';
 import { scoresOfPictures, termMeans } from '../rewards/compose.ts';
 import { meanPairDistance, measurePictures, pictureDistance, reducePicture } from '../rewards/measures.ts';
@@ -42,19 +42,22 @@ export function samplePoints(config: RunConfig, prompts: readonly string[], held
   return all.slice(0, config.samplePrompts).map((each, i) => ({ ...each, promptIndex: i, seed: config.sampleSeeds?.[each.prompt] ?? config.seed + i }));
 }
 
-/** Paints prompts and scores the pictures by every reward, trained and watched, `batch` at a time. */
-export async function* paint(session: Session, adapter: Adapter | null, points: readonly SamplePoint[]): AsyncGenerator<Painted> {
-  const { config, pipeline, width, height } = session;
+/**
+ * Paints prompts and scores the pictures by every reward, trained and watched, `batch` at a time.
+ * @param what it is, for people who wait
+ * @param loraFrom the sampling step at which the adapter comes in
+ * @throws AppError('cancelled') between two steps where the session's work is ended
+ */
+export async function* paint(session: Session, adapter: Adapter | null, points: readonly SamplePoint[], what = 'painting pictures', loraFrom = 0): AsyncGenerator<Painted> {
+  const { config, pipeline, width, height, work } = session;
   for (let from = 0; from < points.length; from += config.batch) {
     const part = points.slice(from, from + config.batch);
     const prompts = part.map((each) => each.prompt);
-    const images = scope(() => {
-      const sampled = textToImage(pipeline, {
-        prompts, seed: 0, seeds: part.map((each) => each.seed), ...promptOptions(config, width, height),
-        scheduler: config.scheduler, eta: config.eta, steps: config.steps, adapter,
-      })!;
-      return toUnitRange(sampled.image);
+    const sampled = await sampleAt(work, { what, before: from, total: points.length }, pipeline, {
+      prompts, seed: 0, seeds: part.map((each) => each.seed), ...promptOptions(config, width, height), scheduler: config.scheduler, eta: config.eta, steps: config.steps, adapter, loraFrom,
     });
+    const images = toUnitRange(sampled.image);
+    tf.dispose([sampled.noise, sampled.latents, sampled.image]);
     const scores = scorePictures(session, images, prompts.map((prompt) => sentence(config, prompt)));
     const exact = await exactFigures(session, images);
     const pixels = await readFloats(images);
@@ -111,7 +114,7 @@ async function diversityOf(session: Session, adapter: Adapter | null, first: Pai
   const { pixels, total: _, rewards: __, exact: ___, ...point } = first;
   const points = Array.from({ length: config.diversitySeeds }, (_, i) => ({ ...point, seed: point.seed + SEED_STEP * (i + 1) }));
   const pictures = [reducePicture(pixels, height, width)];
-  for await (const each of paint(session, adapter, points)) pictures.push(reducePicture(each.pixels, height, width));
+  for await (const each of paint(session, adapter, points, 'painting further seeds')) pictures.push(reducePicture(each.pixels, height, width));
   const diversity = meanPairDistance(pictures);
   return diversity === undefined || !Number.isFinite(diversity) ? {} : { diversity };
 }
@@ -146,12 +149,11 @@ export async function* samplePictures(session: Session, runDir: string, step: nu
   const weights = adapter === null ? 'base' : adapterHash(adapter).slice(0, 16);
   const painted: Painted[] = [];
   const folder = role === 'base' ? BASE_FOLDER : `samples/step-${String(step).padStart(6, '0')}`;
-  for await (const each of paint(session, adapter, points)) {
+  for await (const each of paint(session, adapter, points, role === 'base' ? 'painting with the base model' : 'painting samples')) {
     const file = `${folder}/${pictureName(each)}`;
     await writePicture(join(runDir, file), each.pixels, width, height, pictureText(each, weights));
     painted.push(each);
     yield imageEvent(each, { role, step, width, height, file, weights });
-    yield { type: 'phase', phase: role === 'base' ? 'painting with the base model' : 'painting samples', done: painted.length, total: points.length };
   }
   const { rewards } = session;
   const spreads = Object.fromEntries(rewards.terms.flatMap(({ key, spread }) => (spread === undefined ? [] : [[key, spread]])));
@@ -170,8 +172,8 @@ export async function* samplePictures(session: Session, runDir: string, step: nu
 
 type ImagePlace = Pick<TrainerEventOf<'image'>, 'role' | 'step' | 'width' | 'height' | 'file' | 'weights'>;
 
-export function imageEvent({ pixels: _, total: __, exact: ___, rewards, ...point }: Painted, place: ImagePlace, strength = 1): TrainerEventOf<'image'> {
-  return { type: 'image', ...place, ...point, rewards: finiteEntries(rewards), ...(strength !== 1 && { strength }) };
+export function imageEvent({ pixels: _, total: __, exact: ___, rewards, ...point }: Painted, place: ImagePlace, { strength = 1, loraFrom = 0 } = {}): TrainerEventOf<'image'> {
+  return { type: 'image', ...place, ...point, rewards: finiteEntries(rewards), ...(strength !== 1 && { strength }), ...(loraFrom !== 0 && { loraFrom }) };
 }
 
 /** What a picture's file says of itself: what painted it, and with which weights ("base" with the adapter off). */

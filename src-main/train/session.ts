@@ -1,5 +1,6 @@
 /** What a run holds while it works: the model, its rewards, the LoRA, the prompts. Also for one gradient and for previews. */
 import { AppError } from '../base/errors.ts';
+import { unwatched, type Work } from '../base/work.ts';
 import { appliesTo, type RunConfig } from '../contract/run.ts';
 import type { PromptEntry } from '../contract/prompts.ts';
 import type { MemoryPlan } from '../contract/memory.ts';
@@ -27,6 +28,8 @@ export interface SessionDeps {
   readonly plan?: MemoryPlan;
   /** Where the text encoders are to leave, encodes all prompts of the run before they do; otherwise those of one batch. */
   readonly rememberPrompts?: boolean;
+  /** Hears how far loading and painting are, and may end them. */
+  readonly work?: Work;
 }
 
 export interface Session {
@@ -44,6 +47,7 @@ export interface Session {
   /** Pixels. */
   readonly width: number;
   readonly height: number;
+  readonly work: Work;
   dispose(): void;
 }
 
@@ -78,6 +82,7 @@ export function planRun(config: RunConfig, deps: SessionDeps): MemoryPlan {
 /** Opens model and rewards and checks what only they can tell; refuses what does not fit in memory. @throws AppError */
 export async function openSession(config: RunConfig, deps: SessionDeps): Promise<Session> {
   const { prompts, heldOutPrompts, sampleSeeds, model } = checkRun(config, deps.home);
+  const { work = unwatched } = deps;
   const open: { dispose(): void }[] = [];
   const dispose = (): void => open.reverse().forEach((each) => each.dispose());
   try {
@@ -95,13 +100,13 @@ export async function openSession(config: RunConfig, deps: SessionDeps): Promise
       const wanted = deps.rememberPrompts ? promptsOfRun(config, prompts, samples) : prompts.slice(0, config.batch);
       pipeline.rememberPrompts(wanted, promptOptions(config, width, height));
     }
-    pipeline.load();
-    const rewards = await openRewards(deps.engine, config.rewards.map((term) => termOfSentences(config, term)), config.normalize);
+    await pipeline.load(work);
+    const rewards = await openRewards(deps.engine, config.rewards.map((term) => termOfSentences(config, term)), { normalize: config.normalize, work });
     open.push(rewards);
     const trained = new Set(config.rewards.map((each) => each.name));
-    const watched = await openRewards(deps.engine, config.heldOutRewards.filter((each) => !trained.has(each.name)).map((term) => termOfSentences(config, term)));
+    const watched = await openRewards(deps.engine, config.heldOutRewards.filter((each) => !trained.has(each.name)).map((term) => termOfSentences(config, term)), { work });
     open.push(watched);
-    return { config: { ...config, sampleSeeds }, plan, pipeline, rewards, watched, prompts, heldOutPrompts, width, height, dispose };
+    return { config: { ...config, sampleSeeds }, plan, pipeline, rewards, watched, prompts, heldOutPrompts, width, height, work, dispose };
   } catch (error) {
     dispose();
     throw error;

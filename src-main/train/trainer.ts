@@ -12,8 +12,8 @@ import {
 import { openOptimizer } from './optimizers/index.ts';
 import { slotShapes, type Optimizer } from './optimizers/optimizer.ts';
 import { iterate, type IterationResult } from './iteration.ts';
-import { checkInputs, hashModel, picturesBefore, spreadsBefore, writeManifest, type Manifest } from './manifest.ts';
-import { sha256Of } from '../base/atomic.ts';
+import { checkInputs, hashFiles, modelFiles, picturesBefore, spreadsBefore, writeManifest, type Manifest } from './manifest.ts';
+import { isCancelled, patient } from '../base/work.ts';
 import { finiteEntries, samplePictures, samplePoints } from './samples.ts';
 import { measureSpreads, sessionWithSpreads } from './spread.ts';
 import { openSession, planRun, startAdapter, type Session, type SessionDeps } from './session.ts';
@@ -69,13 +69,22 @@ interface Run {
  */
 export async function* train(config: RunConfig, deps: TrainDeps): AsyncGenerator<TrainerEvent> {
   const begunMs = deps.now();
+  try {
+    yield* training(config, deps, begunMs);
+  } catch (error) {
+    if (!isCancelled(error)) throw error;
+    yield { type: 'finished', reason: 'stopped', step: deps.resume ? (checkpointSteps(deps.runDir).at(-1) ?? 0) : 0, seconds: (deps.now() - begunMs) / 1000 };
+  }
+}
+
+async function* training(config: RunConfig, deps: TrainDeps, begunMs: number): AsyncGenerator<TrainerEvent> {
   yield { type: 'phase', phase: 'loading the model' };
   const plan = planRun(config, deps);
   yield { type: 'plan', plan };
   const session = await openSession(config, { ...deps, plan, rememberPrompts: true });
   let run: Run | undefined;
   try {
-    run = openRun(session, deps, begunMs);
+    run = await openRun(session, deps, begunMs);
     const { state } = run;
     yield {
       type: 'started', model: config.model, iterations: config.iterations, startIteration: state.step, trainableParameters: run.lora.size,
@@ -121,7 +130,8 @@ const REPEATED: ReadonlySet<string> = new Set(['step', 'image', 'sampled', 'alar
 
 async function* work(run: Run): AsyncGenerator<TrainerEvent> {
   if (run.state.step === 0) run.state.baseline = yield* samplePoint(run, null);
-  yield* loop(run);
+  // From here on an end waits for the step's pictures: a checkpoint comes after them.
+  yield* loop({ ...run, session: { ...run.session, work: patient(run.session.work) } });
 }
 
 /** Writes the manifest as it is now. */
@@ -136,9 +146,9 @@ function bestCheckpoint({ session, deps, state }: Run): number | null {
 }
 
 /** Takes up the newest checkpoint, or begins at 0. */
-function openRun(session: Session, deps: TrainDeps, begunMs: number): Run {
+async function openRun(session: Session, deps: TrainDeps, begunMs: number): Promise<Run> {
   const { config } = session;
-  const inputs = inputsOf(session);
+  const inputs = await inputsOf(session);
   if (deps.resume && checkpointSteps(deps.runDir).length > 0) checkInputs(deps.runDir, inputs);
   const lora = new TrainableLora(startAdapter(session));
   const start = lora.values.map((each) => each.slice());
@@ -168,11 +178,11 @@ function openRun(session: Session, deps: TrainDeps, begunMs: number): Run {
   };
 }
 
-function inputsOf({ config, pipeline }: Session): Record<string, string> {
+function inputsOf({ config, pipeline, work }: Session): Promise<Record<string, string>> {
   const lists = [config.prompts, config.heldOutPrompts].flatMap((each) => (typeof each === 'string' ? [promptFile(each)] : []));
   const references = [...config.rewards, ...config.heldOutRewards].flatMap((each) => each.reference ?? []);
   const files = [...lists, ...references, ...(config.lora.initFile === undefined ? [] : [config.lora.initFile])];
-  return { ...hashModel(pipeline.info.path), ...Object.fromEntries(files.map((file) => [file, sha256Of(file)])) };
+  return hashFiles({ ...modelFiles(pipeline.info.path), ...Object.fromEntries(files.map((file) => [file, file])) }, work);
 }
 
 async function* loop(run: Run): AsyncGenerator<TrainerEvent> {

@@ -1,5 +1,6 @@
 /** Loads a model's parameters, strictly: every expected key, no other, in the expected shape. */
 import { AppError } from '../base/errors.ts';
+import { allSteps } from '../base/work.ts';
 import type { ParameterShapes, Weights } from '../nn/parameters.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Tensor } from '../engine/tf.ts';
@@ -36,10 +37,16 @@ export interface LoadedWeights {
  * @throws AppError('weights'): one line with what is missing, extra or of another shape
  */
 export function loadWeights(source: TensorSource, expected: ParameterShapes, options: LoadOptions): LoadedWeights {
+  return allSteps(loadingWeights(source, expected, options));
+}
+
+/** As {@link loadWeights}, step by step: yields the bytes in memory so far. Left early, it frees them. */
+export function* loadingWeights(source: TensorSource, expected: ParameterShapes, options: LoadOptions): Generator<number, LoadedWeights> {
   const found = match(source, expected, options);
   const weights: Record<string, Tensor> = {};
   let parameters = 0;
   let bytes = 0;
+  let done = false;
   try {
     for (const [key, entry] of found) {
       const count = entry.shape.reduce((product, n) => product * n, 1);
@@ -47,12 +54,13 @@ export function loadWeights(source: TensorSource, expected: ParameterShapes, opt
       weights[key] = loadOne(source, entry, expected.get(key)!, options, size);
       parameters += count;
       bytes += count * size;
+      yield bytes;
     }
-  } catch (error) {
-    disposeWeights(weights);
-    throw error;
+    done = true;
+    return { weights, parameters, bytes };
+  } finally {
+    if (!done) disposeWeights(weights);
   }
-  return { weights, parameters, bytes };
 }
 
 /** Bytes of one value in memory. Vectors (biases, norms) stay float32: little to save, and half of all tensors. */

@@ -1,7 +1,8 @@
 /** Weights that are in memory while they are needed: loaded at first use, released when told, loaded again when used again. */
+import { allSteps } from '../base/work.ts';
 import { tf } from '../engine/tf.ts';
 import type { ParameterShapes, Weights } from '../nn/parameters.ts';
-import { checkWeights, disposeWeights, loadWeights, type LoadOptions } from './load.ts';
+import { checkWeights, disposeWeights, loadingWeights, type LoadOptions } from './load.ts';
 import type { TensorSource } from './source.ts';
 
 export interface ResidentWeights {
@@ -10,6 +11,8 @@ export interface ResidentWeights {
   readonly bytes: number;
   /** The weights, borrowed until the next release. @throws AppError('weights') if the file has gone or changed since it was opened */
   get(): Weights;
+  /** Loads them step by step, as `get` does at once: yields the bytes loaded so far. */
+  loading(): Generator<number, void>;
   /** Frees them; a gradient under way keeps those it needs until it is done. */
   release(): void;
 }
@@ -23,14 +26,18 @@ export function residentWeights(open: () => TensorSource, expected: ParameterSha
   using first = open();
   const { parameters, bytes } = checkWeights(first, expected, options);
   let weights: Weights | undefined;
+  function* loading(): Generator<number, void> {
+    if (weights) return;
+    using source = open();
+    const loaded = yield* loadingWeights(source, expected, options);
+    for (const tensor of Object.values(loaded.weights)) tf.keep(tensor); // whatever scope the first use is in
+    ({ weights } = loaded);
+  }
   return {
-    parameters, bytes,
+    parameters, bytes, loading,
     get() {
-      if (weights) return weights;
-      using source = open();
-      weights = loadWeights(source, expected, options).weights;
-      for (const tensor of Object.values(weights)) tf.keep(tensor); // whatever scope the first use is in
-      return weights;
+      if (!weights) allSteps(loading());
+      return weights!;
     },
     release() {
       if (weights) disposeWeights(weights);

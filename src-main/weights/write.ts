@@ -2,6 +2,7 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { AppError, assert } from '../base/errors.ts';
+import { allSteps } from '../base/work.ts';
 import { bytesOf, type TensorEntry } from './source.ts';
 
 /** A tensor to come: its place in the file is known before its values are read. */
@@ -19,10 +20,16 @@ const writeLimit = 1 << 30;
  * @throws AppError('disk') if it cannot be written; what `read` throws is passed on. Neither leaves anything behind.
  */
 export function writeTensors(path: string, tensors: Iterable<TensorToWrite>, metadata?: Readonly<Record<string, string>>): void {
+  allSteps(writingTensors(path, tensors, metadata));
+}
+
+/** As {@link writeTensors}, step by step: yields each tensor's bytes when they are written. Left early, it leaves nothing behind. */
+export function* writingTensors(path: string, tensors: Iterable<TensorToWrite>, metadata?: Readonly<Record<string, string>>): Generator<number, void> {
   const ordered = [...tensors].sort((a, b) => bytesOf[b.dtype] - bytesOf[a.dtype] || (a.name < b.name ? -1 : 1));
   const head = headerOf(ordered, metadata);
   const temporary = `${path}.${process.pid}.tmp`;
   let fd: number | undefined;
+  let whole = false;
   const disk = <T>(action: () => T): T => {
     try {
       return action();
@@ -41,15 +48,16 @@ export function writeTensors(path: string, tensors: Iterable<TensorToWrite>, met
       const bytes = tensor.read();
       assert(bytes.byteLength === sizeOf(tensor), () => `"${tensor.name}": ${bytes.byteLength} bytes for ${tensor.dtype} [${tensor.shape}]`);
       disk(() => writeAll(file, bytes));
+      yield bytes.byteLength;
     }
     disk(() => fsyncSync(file));
     fd = undefined;
     disk(() => closeSync(file));
     disk(() => renameSync(temporary, path));
-  } catch (error) {
+    whole = true;
+  } finally {
     if (fd !== undefined) closeSync(fd);
-    rmSync(temporary, { force: true });
-    throw error;
+    if (!whole) rmSync(temporary, { force: true });
   }
 }
 

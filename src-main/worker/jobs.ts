@@ -1,6 +1,7 @@
 /** The jobs of a trainer process, as one stream of messages; runs in any process, tested without one. */
 import { join } from 'node:path';
 import { AppError, errorLine } from '../base/errors.ts';
+import { watched, type Progress, type Work } from '../base/work.ts';
 import type { PreviewImage, ScoredPicture } from '../contract/api.ts';
 import type { Engine } from '../engine/engine.ts';
 import { adapterHash, disposeAdapter } from '../pipeline/adapter.ts';
@@ -18,20 +19,23 @@ import { train, type TrainDeps } from '../train/trainer.ts';
 import type { FromTrainer, TrainerJob } from './protocol.ts';
 
 export type JobDeps = Pick<TrainDeps, 'appVersion' | 'now' | 'date' | 'memoryBytes' | 'stopRequested' | 'breathe'> & {
+  /** Hears how far the job is. */
+  tell(progress: Progress): void;
   openEngine(prefer: TrainerJob['config']['engine'], home: string): Promise<Engine>;
   log(line: string): void;
 };
 
 /** Runs one job; what it throws becomes an `error` message, and `done` is always the last. */
 export async function* runJob(job: TrainerJob, deps: JobDeps): AsyncGenerator<FromTrainer> {
+  const work = watched(deps.tell, deps.stopRequested, deps.now);
   try {
     const engine = await deps.openEngine(job.config.engine, job.home);
     switch (job.kind) {
-      case 'train': yield* trainJob(job, engine, deps); break;
-      case 'preview': yield* previewJob(job, engine); break;
-      case 'render': yield* renderJob(job, engine); break;
-      case 'export': yield* exportJob(job, engine); break;
-      case 'score': yield* scoreJob(job, engine); break;
+      case 'train': yield* trainJob(job, engine, { ...deps, work }); break;
+      case 'preview': yield* previewJob(job, engine, work); break;
+      case 'render': yield* renderJob(job, engine, work); break;
+      case 'export': yield { type: 'exported', exported: await exportRunLora(engine, exportRequest(job.config, job), work) }; break;
+      case 'score': yield* scoreJob(job, engine, work); break;
     }
   } catch (error) {
     yield errorMessage(error);
@@ -44,20 +48,19 @@ export function errorMessage(error: unknown): FromTrainer {
   return { type: 'error', code: 'internal', message: errorLine(error) };
 }
 
-async function* trainJob(job: Extract<TrainerJob, { kind: 'train' }>, engine: Engine, deps: JobDeps): AsyncGenerator<FromTrainer> {
+async function* trainJob(job: Extract<TrainerJob, { kind: 'train' }>, engine: Engine, deps: JobDeps & { work: Work }): AsyncGenerator<FromTrainer> {
   const { config, home, runDir, resume } = job;
   for await (const event of train(config, { ...deps, engine, home, runDir, resume })) yield { type: 'event', event };
 }
 
 /** Pictures of the base model for the first prompts, with their scores. */
-async function* previewJob(job: Extract<TrainerJob, { kind: 'preview' }>, engine: Engine): AsyncGenerator<FromTrainer> {
-  const session = await openSession(job.config, { engine, home: job.home });
+async function* previewJob(job: Extract<TrainerJob, { kind: 'preview' }>, engine: Engine, work: Work): AsyncGenerator<FromTrainer> {
+  const session = await openSession(job.config, { engine, home: job.home, work });
   try {
     const points = samplePoints({ ...job.config, samplePrompts: job.count }, session.prompts, []);
     const images: PreviewImage[] = [];
-    for await (const { prompt, seed, rewards, pixels } of paint(session, null, points)) {
+    for await (const { prompt, seed, rewards, pixels } of paint(session, null, points, 'painting with the base model')) {
       images.push({ url: await dataUrl(pixels, session), prompt, seed, width: session.width, height: session.height, rewards });
-      yield { type: 'event', event: { type: 'phase', phase: 'painting a preview', done: images.length, total: points.length } };
     }
     yield { type: 'preview', images };
   } finally {
@@ -74,9 +77,9 @@ async function dataUrl(pixels: Float32Array, { width, height }: Session): Promis
   }
 }
 
-/** One prompt and seed with the base weights and with those of a checkpoint, at any strength. */
-async function* renderJob(job: Extract<TrainerJob, { kind: 'render' }>, engine: Engine): AsyncGenerator<FromTrainer> {
-  const session = await openSession(job.config, { engine, home: job.home });
+/** One prompt and seed with the base weights and with those of a checkpoint, at any strength and from any sampling step on. */
+async function* renderJob(job: Extract<TrainerJob, { kind: 'render' }>, engine: Engine, work: Work): AsyncGenerator<FromTrainer> {
+  const session = await openSession(job.config, { engine, home: job.home, work });
   const { width, height } = session;
   try {
     const known = [...session.heldOutPrompts, ...session.prompts];
@@ -91,12 +94,12 @@ async function* renderJob(job: Extract<TrainerJob, { kind: 'render' }>, engine: 
       const adapter = full && { ...full, scale: full.scale * job.strength };
       try {
         const step = role === 'base' ? 0 : job.step;
-        const strength = role === 'base' ? 1 : job.strength;
-        for await (const painted of paint(session, adapter, [point])) {
-          const file = `samples/rendered/${role}-step-${step}${strength === 1 ? '' : `-strength-${strength}`}-${promptKey(job.prompt)}-seed-${job.seed}.png`;
+        const lora = role === 'base' ? { strength: 1, loraFrom: 0 } : { strength: job.strength, loraFrom: job.loraFrom };
+        for await (const painted of paint(session, adapter, [point], role === 'base' ? 'painting with the base model' : 'painting with the tuned weights', lora.loraFrom)) {
+          const file = `samples/rendered/${role}-step-${step}${lora.strength === 1 ? '' : `-strength-${lora.strength}`}${lora.loraFrom === 0 ? '' : `-from-${lora.loraFrom}`}-${promptKey(job.prompt)}-seed-${job.seed}.png`;
           const weights = adapter ? adapterHash(adapter).slice(0, 16) : 'base';
           await writePicture(join(job.runDir, file), painted.pixels, width, height, pictureText(painted, weights));
-          yield { type: 'event', event: imageEvent(painted, { role, step, width, height, file, weights }, strength) };
+          yield { type: 'event', event: imageEvent(painted, { role, step, width, height, file, weights }, lora) };
         }
       } finally {
         if (full) disposeAdapter(full);
@@ -107,15 +110,6 @@ async function* renderJob(job: Extract<TrainerJob, { kind: 'render' }>, engine: 
   }
 }
 
-/** A checkpoint for other programs. */
-async function* exportJob(job: Extract<TrainerJob, { kind: 'export' }>, engine: Engine): AsyncGenerator<FromTrainer> {
-  const phases = exportRunLora(engine, exportRequest(job.config, job));
-  let next = await phases.next();
-  for (; !next.done; next = await phases.next()) yield { type: 'event', event: { type: 'phase', phase: next.value, done: 0, total: 0 } };
-  const { path, bytes, checked } = next.value;
-  yield { type: 'exported', exported: { path, bytes, checked } };
-}
-
 /** A short name for a prompt's files. */
 function promptKey(prompt: string): string {
   let hash = 2166136261;
@@ -124,13 +118,13 @@ function promptKey(prompt: string): string {
 }
 
 /** Values of rewards for the user's pictures; one that cannot be read has its reason instead. */
-async function* scoreJob({ rewards, prompt, pictures }: Extract<TrainerJob, { kind: 'score' }>, engine: Engine): AsyncGenerator<FromTrainer> {
-  const sum = await openRewards(engine, rewards);
+async function* scoreJob({ rewards, prompt, pictures }: Extract<TrainerJob, { kind: 'score' }>, engine: Engine, work: Work): AsyncGenerator<FromTrainer> {
+  const sum = await openRewards(engine, rewards, { work });
   try {
     const scored: ScoredPicture[] = [];
     for (const { name, data } of pictures) {
+      await work.at('scoring pictures', scored.length, pictures.length);
       scored.push(await scoreOne(sum.terms, name, Buffer.from(data, 'base64'), prompt));
-      yield { type: 'event', event: { type: 'phase', phase: 'scoring pictures', done: scored.length, total: pictures.length } };
     }
     yield { type: 'scored', pictures: scored };
   } finally {

@@ -7,8 +7,8 @@ export type TrainerJob =
   | { kind: 'train'; config: RunConfig; runDir: string; home: string; resume: boolean }
   /** Base pictures with scores, as data: URLs. */
   | { kind: 'preview'; config: RunConfig; count: number; home: string }
-  /** Base and tuned picture of one prompt and seed, the LoRA at `strength`, written below runDir, reported as image events; those in `has` are left out. */
-  | { kind: 'render'; config: RunConfig; runDir: string; home: string; prompt: string; seed: number; checkpoint: string | null; step: number; strength: number; has: readonly ('base' | 'tuned')[] }
+  /** Base and tuned picture of one prompt and seed, the LoRA at `strength` and from sampling step `loraFrom` on, written below runDir, reported as image events; those in `has` are left out. */
+  | { kind: 'render'; config: RunConfig; runDir: string; home: string; prompt: string; seed: number; checkpoint: string | null; step: number; strength: number; loraFrom: number; has: readonly ('base' | 'tuned')[] }
   /** A checkpoint for other programs, written at `out` and checked; phases come as events. */
   | { kind: 'export'; config: RunConfig; home: string; run: string; step: number; checkpoint: string; format: ExportFormat; out: string }
   /** Values of rewards for pictures given as base64. */

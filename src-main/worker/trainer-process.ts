@@ -46,6 +46,7 @@ async function work(job: TrainerJob): Promise<void> {
       date: () => new Date().toISOString(),
       memoryBytes: () => process.memoryUsage.rss(),
       log: (line) => void send({ type: 'log', line }),
+      tell: ({ what, done, total }) => void send({ type: 'event', event: { type: 'phase', phase: what, done, total } }),
       stopRequested: () => stopping,
       breathe: () => new Promise((resume) => setImmediate(resume)),
     });

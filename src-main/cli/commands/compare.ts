@@ -14,6 +14,7 @@ import { paint, pictureText, writePicture, type Painted, type SamplePoint } from
 import { openSession, type Session } from '../../train/session.ts';
 import { parseSeeds } from '../arguments.ts';
 import { commandEngine, type Command } from '../command.ts';
+import { onTerminal } from '../progress.ts';
 import { writeSheet } from '../sheet.ts';
 import { findRun } from './history.ts';
 
@@ -26,17 +27,11 @@ export interface Pair {
 }
 
 /** Paints every point with base and tuned weights. */
-export async function paintPairs(session: Session, adapter: Adapter, points: readonly SamplePoint[], done?: (count: number, total: number) => void): Promise<Pair[]> {
-  const rows: Painted[][] = [];
-  for (const weights of [null, adapter]) {
-    const row: Painted[] = [];
-    rows.push(row);
-    for await (const each of paint(session, weights, points)) {
-      row.push(each);
-      done?.((rows.length - 1) * points.length + row.length, 2 * points.length);
-    }
-  }
-  return rows[0]!.map((base, i) => ({ base, tuned: rows[1]![i]! }));
+export async function paintPairs(session: Session, adapter: Adapter, points: readonly SamplePoint[]): Promise<Pair[]> {
+  const [base, pairs]: [Painted[], Pair[]] = [[], []];
+  for await (const each of paint(session, null, points, 'painting with the base model')) base.push(each);
+  for await (const tuned of paint(session, adapter, points, 'painting with the tuned weights')) pairs.push({ base: base[pairs.length]!, tuned });
+  return pairs;
 }
 
 /** The LoRA file of a run's checkpoint, the newest where no step is named. @throws AppError('not-found') */
@@ -67,11 +62,14 @@ export const compare: Command = {
       const run = findRun(recorder, text);
       const config = configOf(recorder.runs.get(run.id));
       const checkpoint = checkpointFile(recorder, run.id, args.number('step', { min: 0, whole: true }));
-      const session = await openSession(config, { engine: await commandEngine(context, config.engine), home });
-      const adapter = readLora(checkpoint.file, { targets: session.pipeline.loraTargets(config.lora.targets) });
-      const own = [...session.heldOutPrompts, ...session.prompts].slice(0, PROMPTS);
-      const points = (prompts ?? own).flatMap((prompt, promptIndex) => seeds.map((seed) => ({ prompt, promptIndex, seed, heldOut: !session.prompts.includes(prompt) })));
-      const pairs = await paintPairs(session, adapter, points);
+      const engine = await commandEngine(context, config.engine);
+      const { session, adapter, pairs } = await onTerminal(context, async (work) => {
+        const session = await openSession(config, { engine, home, work });
+        const adapter = readLora(checkpoint.file, { targets: session.pipeline.loraTargets(config.lora.targets) });
+        const own = [...session.heldOutPrompts, ...session.prompts].slice(0, PROMPTS);
+        const points = (prompts ?? own).flatMap((prompt, promptIndex) => seeds.map((seed) => ({ prompt, promptIndex, seed, heldOut: !session.prompts.includes(prompt) })));
+        return { session, adapter, pairs: await paintPairs(session, adapter, points) };
+      });
       mkdirSync(out, { recursive: true });
       const weights = adapterHash(adapter).slice(0, 16);
       const list = await writePairs(session, out, pairs, weights);

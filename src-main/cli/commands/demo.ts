@@ -19,7 +19,7 @@ import { writeWhole } from '../../base/atomic.ts';
 import { AppError } from '../../base/errors.ts';
 import { applySet, checkConfig, findPreset } from '../config-file.ts';
 import { commandEngine, type Command, type CommandContext } from '../command.ts';
-import { clock, progressPrinter } from '../progress.ts';
+import { clock, onTerminal, progressPrinter } from '../progress.ts';
 import { runTraining } from '../run-training.ts';
 import { writeSheet } from '../sheet.ts';
 import { checkpointFile, paintPairs, type Pair } from './compare.ts';
@@ -88,11 +88,13 @@ interface Done {
 async function report(context: CommandContext, { recorder, runId, config, engine, out, end }: Done): Promise<void> {
   const { args, home, note, print } = context;
   const begun = performance.now();
-  const session = await openSession(config, { engine, home });
-  const adapter = readLora(checkpointFile(recorder, runId, undefined).file, { targets: session.pipeline.loraTargets(config.lora.targets) });
-  const points: SamplePoint[] = session.heldOutPrompts.slice(0, COMPARED).map((prompt, i) => ({ prompt, promptIndex: i, heldOut: true, seed: FIRST_SEED + i }));
-  note(`Painting ${points.length} held-out prompts with base and tuned weights ...`);
-  const pairs = await paintPairs(session, adapter, points);
+  const { session, adapter, pairs } = await onTerminal(context, async (work) => {
+    const session = await openSession(config, { engine, home, work });
+    const adapter = readLora(checkpointFile(recorder, runId, undefined).file, { targets: session.pipeline.loraTargets(config.lora.targets) });
+    const points: SamplePoint[] = session.heldOutPrompts.slice(0, COMPARED).map((prompt, i) => ({ prompt, promptIndex: i, heldOut: true, seed: FIRST_SEED + i }));
+    note(`Painting ${points.length} held-out prompts with base and tuned weights ...`);
+    return { session, adapter, pairs: await paintPairs(session, adapter, points) };
+  });
   const groups = groupsOf(pairs).map(({ what, pairs: own }) => ({ what, pairs: own, figures: figuresOf(session, own) }));
   const met = groups[0]!.figures.every(meetsBar);
   mkdirSync(out, { recursive: true });

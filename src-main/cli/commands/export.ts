@@ -3,10 +3,11 @@ import { resolve } from 'node:path';
 import { RunRecorder } from '../../app/run-recorder.ts';
 import { nearestKey } from '../../contract/run.ts';
 import { configOf } from '../../history/runs.ts';
-import { EXPORT_FORMATS, exportRunLora, type ExportFormat, type ExportReport } from '../../pipeline/lora/export.ts';
+import { EXPORT_FORMATS, exportRunLora, type ExportFormat } from '../../pipeline/lora/export.ts';
 import { exportRequest } from '../../train/export.ts';
 import { UsageError } from '../arguments.ts';
 import { commandEngine, type Command } from '../command.ts';
+import { onTerminal } from '../progress.ts';
 import { checkpointFile } from './compare.ts';
 import { findRun } from './history.ts';
 
@@ -16,7 +17,7 @@ export const exportCommand: Command = {
   what: 'The LoRA of a run for other programs: diffusers\' file, kohya\'s file (A1111, ComfyUI), PEFT\'s folder, or merged into the whole model, as one file where PATH ends in .safetensors, otherwise as a diffusers folder. Checked by opening it and comparing its picture.',
   flags: { run: { type: 'string' }, format: { type: 'string' }, out: { type: 'string' }, step: { type: 'string' }, engine: { type: 'string' } },
   async run(context) {
-    const { args, home, print, note } = context;
+    const { args, home, print } = context;
     args.allowPositionals(0);
     const [text, format, out] = [args.need('run'), checkFormat(args.need('format')), resolve(args.need('out'))];
     const recorder = RunRecorder.open(home);
@@ -25,10 +26,8 @@ export const exportCommand: Command = {
       const checkpoint = checkpointFile(recorder, run.id, args.number('step', { min: 0, whole: true }));
       const config = configOf(recorder.runs.get(run.id));
       const request = exportRequest(config, { home, run: run.id, step: checkpoint.step, checkpoint: checkpoint.file, format, out });
-      const phases = exportRunLora(await commandEngine(context, config.engine), request);
-      let next = await phases.next();
-      for (; !next.done; next = await phases.next()) note(`${next.value} ...`);
-      const report: ExportReport = next.value;
+      const engine = await commandEngine(context, config.engine);
+      const report = await onTerminal(context, (work) => exportRunLora(engine, request, work));
       print(args.json ? JSON.stringify({ run: run.id, step: checkpoint.step, ...report }) : `${report.modules} modules of step ${checkpoint.step} in ${report.path}; ${report.checked}`);
       return 0;
     } finally {

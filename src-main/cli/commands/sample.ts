@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { writeWhole } from '../../base/atomic.ts';
 import { AppError } from '../../base/errors.ts';
+import type { Work } from '../../base/work.ts';
 import { appVersion } from '../../app/version.ts';
 import { nearestKey, SCHEDULERS } from '../../contract/run.ts';
 import { readFloatsSync, scope } from '../../engine/scope.ts';
@@ -13,7 +14,7 @@ import { openPipeline } from '../../pipeline/load.ts';
 import { lorasHash } from '../../pipeline/adapter.ts';
 import type { Pipeline } from '../../pipeline/pipeline.ts';
 import { toUnitRange } from '../../pipeline/images.ts';
-import { textToImage } from '../../pipeline/sample.ts';
+import { sampleAt } from '../../pipeline/sample.ts';
 import { pipelineMemory, refuseIfTooLarge } from '../../train/memory-plan.ts';
 import { planSampling } from '../../train/session-plan.ts';
 import { writePicture } from '../../train/samples.ts';
@@ -21,6 +22,7 @@ import { openSafetensors, writeSafetensors } from '../../weights/safetensors.ts'
 import { UsageError, type Arguments } from '../arguments.ts';
 import { commandEngine, type Command } from '../command.ts';
 import { openLoras, parseLora } from '../lora-flag.ts';
+import { onTerminal } from '../progress.ts';
 import { promptFlags, promptUsage, readPromptFlags, type PromptFlags } from '../prompt-flags.ts';
 import { channelsFirst } from './gradient.ts';
 
@@ -77,8 +79,11 @@ export const sample: Command = {
     if (given && wanted !== undefined && wanted !== given.shape[0]) throw new AppError('config', `--count is ${wanted}, but the noise of --latents is for ${given.shape[0]} pictures.`);
     const count = given?.shape[0] ?? wanted ?? 1;
     checkSize(request, info.vaeFactor);
+    const parts = await onTerminal(context, async (work) => {
+      await pipeline.load(work);
+      return paintAll(pipeline, request, loras, { seed, count, noise: given }, work);
+    });
     mkdirSync(out, { recursive: true });
-    const parts = paintAll(pipeline, request, loras, { seed, count, noise: given });
     const images: { file: string; seed: number | null }[] = [];
     for (const picture of parts.pictures) {
       const file = `${String(images.length).padStart(3, '0')}.png`;
@@ -130,16 +135,16 @@ interface Painted {
 }
 
 /** @param source picture i has seed + i, and starts from `noise` [B,h,w,C] where it is given */
-function paintAll(pipeline: Pipeline, request: Request, loras: LoraSet, { seed, count: total, noise }: { seed: number; count: number; noise: Tensor4D | undefined }): Painted {
+async function paintAll(pipeline: Pipeline, request: Request, loras: LoraSet, { seed, count: total, noise }: { seed: number; count: number; noise: Tensor4D | undefined }, work: Work): Promise<Painted> {
+  const parts: Record<'noise' | 'latents' | 'image', Tensor4D[]> = { noise: [], latents: [], image: [] };
+  for (let from = 0; from < total; from += AT_ONCE) {
+    const count = Math.min(AT_ONCE, total - from);
+    const own = noise && tf.slice(noise, [from, 0, 0, 0], [count, ...noise.shape.slice(1)]) as Tensor4D;
+    const { prompt, ...rest } = request;
+    const result = await sampleAt(work, { what: 'painting', before: from, total }, pipeline, { ...rest, prompts: new Array<string>(count).fill(prompt), seed: seed + from, noise: own, adapter: loras.unet ?? null, textAdapters: loras });
+    for (const key of ['noise', 'latents', 'image'] as const) parts[key].push(result[key]);
+  }
   return scope(() => {
-    const parts: Record<'noise' | 'latents' | 'image', Tensor4D[]> = { noise: [], latents: [], image: [] };
-    for (let from = 0; from < total; from += AT_ONCE) {
-      const count = Math.min(AT_ONCE, total - from);
-      const own = noise && tf.slice(noise, [from, 0, 0, 0], [count, ...noise.shape.slice(1)]) as Tensor4D;
-      const { prompt, ...rest } = request;
-      const result = textToImage(pipeline, { ...rest, prompts: new Array<string>(count).fill(prompt), seed: seed + from, noise: own, adapter: loras.unet ?? null, textAdapters: loras })!;
-      for (const key of ['noise', 'latents', 'image'] as const) parts[key].push(result[key]);
-    }
     const whole = (key: keyof typeof parts): Tensor4D => tf.concat(parts[key], 0);
     const image = whole('image');
     const values = readFloatsSync(toUnitRange(image));

@@ -9,6 +9,7 @@ import type { Reward, RewardSettings } from '../../rewards/reward.ts';
 import { scorePicture, type PictureScore } from '../../rewards/score-pictures.ts';
 import { UsageError } from '../arguments.ts';
 import { commandEngine, type Command } from '../command.ts';
+import { onTerminal } from '../progress.ts';
 
 const PICTURES = /^\.(png|jpe?g|webp)$/i;
 
@@ -48,18 +49,25 @@ export const score: Command = {
     const engine = await commandEngine(context);
     const rewards: Reward[] = [];
     try {
-      for (const term of terms) rewards.push(await openReward(engine, term));
-      for (const file of files) {
-        const picture = await readPicture(file);
-        try {
-          for (const reward of rewards) {
-            const row: Row = { image: file, ...(await scorePicture(reward, picture, prompt ?? '', file)) };
-            print(args.json ? jsonLine(row, files.length > 1) : textLine(row, files.length > 1));
-          }
-        } finally {
-          picture.dispose();
+      await onTerminal(context, async (work, { line }) => {
+        for (const [i, term] of terms.entries()) {
+          await work.at('loading the rewards', i, terms.length);
+          rewards.push(await openReward(engine, term));
         }
-      }
+        for (const [i, file] of files.entries()) {
+          await work.at('scoring pictures', i, files.length);
+          const picture = await readPicture(file);
+          try {
+            for (const reward of rewards) {
+              const row: Row = { image: file, ...(await scorePicture(reward, picture, prompt ?? '', file)) };
+              line.end();
+              print(args.json ? jsonLine(row, files.length > 1) : textLine(row, files.length > 1));
+            }
+          } finally {
+            picture.dispose();
+          }
+        }
+      });
     } finally {
       for (const reward of rewards) reward.dispose();
     }

@@ -7,7 +7,9 @@ import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { freeBytes } from '../../base/disk.ts';
 import { AppError } from '../../base/errors.ts';
-import { readFloatsSync, scope } from '../../engine/scope.ts';
+import { stepping, unwatched, type Work } from '../../base/work.ts';
+import { readFloatsSync } from '../../engine/scope.ts';
+import { tf } from '../../engine/tf.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { openModelFiles, type ModelFiles } from '../../models/files.ts';
 import type { LoraSet } from '../../nn/lora.ts';
@@ -16,8 +18,8 @@ import { disposeLoras, lorasHash } from '../adapter.ts';
 import { openPipeline } from '../load.ts';
 import { readLora, readLoras } from '../lora-file.ts';
 import type { Pipeline, PipelineMemory } from '../pipeline.ts';
-import { textToImage } from '../sample.ts';
-import { makeFolder, mergedBytes, writeMerged } from './merge.ts';
+import { sampleAt } from '../sample.ts';
+import { makeFolder, mergedBytes, merging } from './merge.ts';
 import { kohyaWriter } from './names.ts';
 import { writeDiffusersLora, writeKohyaLora, writePeftLora } from './write.ts';
 
@@ -55,9 +57,6 @@ export interface ExportReport {
   readonly checked: string;
 }
 
-/** What it is doing now, for people. */
-export type ExportPhase = string;
-
 /** Where an export goes: what is written lands in `folder` under `names`. */
 interface Place {
   readonly folder: string;
@@ -71,10 +70,10 @@ const DIFFUSERS_FILE = 'pytorch_lora_weights.safetensors';
 const KOHYA_FILE = 'lora.safetensors';
 
 /**
- * Exports and checks. The generator yields what it is doing and returns the report; a caller that stops early leaves nothing behind.
- * @throws AppError where anything cannot be read or written, or where the export's picture is not the checkpoint's; nothing is left then
+ * Exports and checks.
+ * @throws AppError where anything cannot be read or written, where the export's picture is not the checkpoint's, or where `work` is ended; nothing is left then
  */
-export async function* exportRunLora(engine: Engine, request: ExportRequest): AsyncGenerator<ExportPhase, ExportReport> {
+export async function exportRunLora(engine: Engine, request: ExportRequest, work: Work = unwatched): Promise<ExportReport> {
   const { format, model } = request;
   const place = placeOf(request);
   const files = openModelFiles(model.path);
@@ -86,15 +85,13 @@ export async function* exportRunLora(engine: Engine, request: ExportRequest): As
   let done = false;
   try {
     rmSync(staging, { recursive: true, force: true });
-    yield 'loading the base model';
     pipeline = await openPipeline(engine, model.path, { name: model.name, memory: sparing });
     const modules = pipeline.loraModules();
     set = { unet: readLora(request.checkpoint, { targets: modules.unet! }) };
-    yield 'painting with the base model';
-    const base = paint(pipeline, {}, request.prompt);
-    yield 'painting with the checkpoint';
-    const tuned = paint(pipeline, set, request.prompt);
-    yield format === 'merged' ? 'merging and writing' : 'writing';
+    await pipeline.load(work);
+    const base = await paint(pipeline, {}, request.prompt, work, 'painting with the base model');
+    const tuned = await paint(pipeline, set, request.prompt, work, 'painting with the checkpoint');
+    await work.at('writing');
     const { architecture } = pipeline.info;
     makeFolder(staging);
     const staged = join(staging, place.name);
@@ -103,19 +100,18 @@ export async function* exportRunLora(engine: Engine, request: ExportRequest): As
     if (format === 'merged') {
       pipeline.dispose(); // the base and the export need not be in memory together
       pipeline = null;
-      writeMerged(files, set, staged, `${request.run} step ${request.step}`);
-      yield 'opening what was written';
+      let written = 0;
+      await stepping(work, 'merging and writing', mergedBytes(files, staged), merging(files, set, staged, `${request.run} step ${request.step}`), (bytes) => (written += bytes));
       pipeline = await openPipeline(engine, staged, { memory: sparing });
-      yield 'painting with what was written';
-      again = paint(pipeline, {}, request.prompt);
+      await pipeline.load(work);
+      again = await paint(pipeline, {}, request.prompt, work, AGAIN);
     } else {
       if (format === 'diffusers') writeDiffusersLora(staged, set, metadata);
       else if (format === 'peft') writePeftLora(staged, set.unet!, { baseModel: model.path, metadata });
       else writeKohyaLora(staged, set, { nameOf: kohyaWriter(modules, architecture === 'sdxl'), baseVersion: baseVersion(files), metadata });
-      yield 'painting with what was written';
       const read = readLoras(staged, modules);
       try {
-        again = paint(pipeline, read, request.prompt);
+        again = await paint(pipeline, read, request.prompt, work, AGAIN);
       } finally {
         disposeLoras(read);
       }
@@ -174,17 +170,21 @@ const sparing: PipelineMemory = {
 const checkPixels = 256;
 const checkSteps = 3;
 
+const AGAIN = 'painting with what was written';
+
 /** [H, W, 3] of one prompt, seed 0, without clamping. */
-function paint(pipeline: Pipeline, set: LoraSet, prompt: string): Float32Array {
+async function paint(pipeline: Pipeline, set: LoraSet, prompt: string, work: Work, what: string): Promise<Float32Array> {
   const { vaeFactor, defaultWidth, defaultHeight } = pipeline.info;
   const most = Math.max(1, Math.floor(checkPixels / vaeFactor)) * vaeFactor;
-  return scope(() => {
-    const { image } = textToImage(pipeline, {
-      prompts: [prompt], guidance: 2, scheduler: 'ddim', steps: checkSteps, seed: 0, width: Math.min(defaultWidth, most), height: Math.min(defaultHeight, most),
-      adapter: set.unet ?? null, textAdapters: set,
-    })!;
-    return Float32Array.from(readFloatsSync(image));
+  const { noise, latents, image } = await sampleAt(work, { what, before: 0, total: 1 }, pipeline, {
+    prompts: [prompt], guidance: 2, scheduler: 'ddim', steps: checkSteps, seed: 0, width: Math.min(defaultWidth, most), height: Math.min(defaultHeight, most),
+    adapter: set.unet ?? null, textAdapters: set,
   });
+  try {
+    return Float32Array.from(readFloatsSync(image));
+  } finally {
+    tf.dispose([noise, latents, image]);
+  }
 }
 
 /**

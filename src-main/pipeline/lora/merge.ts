@@ -6,6 +6,7 @@ import { cpSync, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, extname, join, relative } from 'node:path';
 import { writeWhole } from '../../base/atomic.ts';
 import { AppError } from '../../base/errors.ts';
+import { allSteps } from '../../base/work.ts';
 import { readFloatsSync, scope } from '../../engine/scope.ts';
 import { tf } from '../../engine/tf.ts';
 import { standardVocabulary } from '../../models/clip-tokenizer.ts';
@@ -19,7 +20,7 @@ import { openTensorFile } from '../../weights/file.ts';
 import { weightFiles } from '../../weights/folder.ts';
 import { floatToBfloat, floatToHalf } from '../../weights/half.ts';
 import { bytesOf, type TensorEntry, type TensorSource, type TensorType } from '../../weights/source.ts';
-import { writeTensors, type TensorToWrite } from '../../weights/write.ts';
+import { writingTensors, type TensorToWrite } from '../../weights/write.ts';
 
 /** A source's tensors with the adapter's updates added where it has a pair; the rest byte for byte. Closing it closes the source. */
 export function mergedSource(source: TensorSource, adapter: Adapter | undefined): TensorSource {
@@ -111,12 +112,17 @@ class OpenParts implements Disposable {
  * @throws AppError('weights' | 'disk')
  */
 export function writeMerged(files: ModelFiles, set: LoraSet, out: string, lora: string): void {
+  allSteps(merging(files, set, out, lora));
+}
+
+/** As {@link writeMerged}, step by step: yields bytes when they are written. */
+export function* merging(files: ModelFiles, set: LoraSet, out: string, lora: string): Generator<number, void> {
   for (const part of ['unet', 'text_encoder', 'text_encoder_2'] as const) if (set[part]) checkModules(files, part, set[part]);
   if (asFile.test(out)) {
-    if (isFolder(files)) folderToFile(files, set, out, lora);
-    else fileToFile(files, set, out, lora);
-  } else if (isFolder(files)) folderToFolder(files, set, out, lora);
-  else fileToFolder(files, set, out, lora);
+    if (isFolder(files)) yield* folderToFile(files, set, out, lora);
+    else yield* fileToFile(files, set, out, lora);
+  } else if (isFolder(files)) yield* folderToFolder(files, set, out, lora);
+  else yield* fileToFolder(files, set, out, lora);
 }
 
 function checkModules(files: ModelFiles, part: PartName, adapter: Adapter): void {
@@ -164,7 +170,7 @@ function partFiles(files: ModelFiles, part: PartName): string[] {
   return weightFiles(join(files.path, part), { what: part, stem: stemOf(part) });
 }
 
-function folderToFolder(files: ModelFiles, set: LoraSet, out: string, lora: string): void {
+function* folderToFolder(files: ModelFiles, set: LoraSet, out: string, lora: string): Generator<number, void> {
   const rewritten = new Map<string, Adapter>();
   const pickled = new Set<string>(); // folders whose weights become one safetensors file
   for (const part of ['unet', 'text_encoder', 'text_encoder_2'] as const) {
@@ -176,7 +182,7 @@ function folderToFolder(files: ModelFiles, set: LoraSet, out: string, lora: stri
       pickled.add(join(files.path, part));
       using source = mergedSource(files.open(part), adapter);
       makeFolder(join(out, part));
-      writeTensors(join(out, part, `${stemOf(part)}.safetensors`), toWrite(source), { format: 'pt', ...notes(lora) });
+      yield* writingTensors(join(out, part, `${stemOf(part)}.safetensors`), toWrite(source), { format: 'pt', ...notes(lora) });
     }
   }
   for (const file of copied(files)) {
@@ -184,20 +190,23 @@ function folderToFolder(files: ModelFiles, set: LoraSet, out: string, lora: stri
     const to = join(out, relative(files.path, file));
     makeFolder(dirname(to));
     const adapter = rewritten.get(file);
-    if (adapter) rewrite(file, to, adapter, lora);
-    else copy(file, to);
+    if (adapter) yield* rewrite(file, to, adapter, lora);
+    else {
+      copy(file, to);
+      yield statSync(to).size;
+    }
   }
 }
 
-function rewrite(file: string, to: string, adapter: Adapter, lora: string): void {
+function* rewrite(file: string, to: string, adapter: Adapter, lora: string): Generator<number, void> {
   using source = openTensorFile(file);
-  writeTensors(to, toWrite(mergedSource(source, adapter)), { format: 'pt', ...source.metadata, ...notes(lora) });
+  yield* writingTensors(to, toWrite(mergedSource(source, adapter)), { format: 'pt', ...source.metadata, ...notes(lora) });
 }
 
-function folderToFile(files: ModelFiles, set: LoraSet, out: string, lora: string): void {
+function* folderToFile(files: ModelFiles, set: LoraSet, out: string, lora: string): Generator<number, void> {
   using parts = new OpenParts(files, set);
   makeFolder(dirname(out));
-  writeTensors(out, parts.originals(), { format: 'pt', ...configMetadata(files), ...notes(lora) });
+  yield* writingTensors(out, parts.originals(), { format: 'pt', ...configMetadata(files), ...notes(lora) });
   // A file has no tokenizer: where it is not CLIP's own, it goes beside the file.
   for (const part of partsOf(files)) {
     if (!part.startsWith('text_encoder') || files.config(part).size('vocab_size', publishedVocabulary) === publishedVocabulary) continue;
@@ -217,7 +226,7 @@ function prefixed(source: TensorSource): TensorSource {
   return { ...source, entries, readFloats: (name) => source.readFloats(own(name)), readRaw: (name) => source.readRaw(own(name)), [Symbol.dispose]: () => source.close() };
 }
 
-function fileToFile(files: ModelFiles, set: LoraSet, out: string, lora: string): void {
+function* fileToFile(files: ModelFiles, set: LoraSet, out: string, lora: string): Generator<number, void> {
   using raw = openTensorFile(files.path);
   using parts = new OpenParts(files, set);
   const layout = originalLayout(files.architecture, files.config);
@@ -231,19 +240,19 @@ function fileToFile(files: ModelFiles, set: LoraSet, out: string, lora: string):
   // the file's own shapes: some leave out the ones of a 1x1 convolution
   const tensors = toWrite(raw).map((tensor) => ({ ...tensor, read: () => merged.get(tensor.name)?.read() ?? tensor.read() }));
   makeFolder(dirname(out));
-  writeTensors(out, tensors, { format: 'pt', ...raw.metadata, ...notes(lora) });
+  yield* writingTensors(out, tensors, { format: 'pt', ...raw.metadata, ...notes(lora) });
   for (const ending of ['.json', '.yaml']) if (existsSync(files.path + ending)) copy(files.path + ending, out + ending);
   const [from, to] = [files.path, out].map((path) => join(dirname(path), basename(path, extname(path)))) as [string, string];
   for (const ending of ['.yaml', '.tokenizer', '.tokenizer_2']) if (existsSync(from + ending)) copy(from + ending, to + ending);
 }
 
 /** A folder in diffusers format, with the configs that the file's shapes and settings tell. */
-function fileToFolder(files: ModelFiles, set: LoraSet, out: string, lora: string): void {
+function* fileToFolder(files: ModelFiles, set: LoraSet, out: string, lora: string): Generator<number, void> {
   using parts = new OpenParts(files, set);
   for (const part of partsOf(files)) {
     makeFolder(join(out, part));
     writeJson(join(out, part, 'config.json'), partConfig(files, part));
-    writeTensors(join(out, part, `${stemOf(part)}.safetensors`), toWrite(parts.part(part)), { format: 'pt', ...(set[part as keyof LoraSet] && notes(lora)) });
+    yield* writingTensors(join(out, part, `${stemOf(part)}.safetensors`), toWrite(parts.part(part)), { format: 'pt', ...(set[part as keyof LoraSet] && notes(lora)) });
     if (part.startsWith('text_encoder')) writeTokenizer(files, part, join(out, part.replace('text_encoder', 'tokenizer')));
   }
   writeJson(join(out, 'scheduler', 'scheduler_config.json'), files.scheduler.config);

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { drtuneHome } from '../../../src-main/base/paths.ts';
+import { cancelled } from '../../../src-main/base/work.ts';
 import type { Engine } from '../../../src-main/engine/engine.ts';
 import { TorchGenerator } from '../../../src-main/engine/rng.ts';
 import { readFloatsSync, scope, tensorCount } from '../../../src-main/engine/scope.ts';
@@ -60,13 +61,11 @@ beforeAll(async () => {
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 async function run(change: Partial<ExportRequest>): Promise<{ report: ExportReport; phases: string[] }> {
-  const phases: string[] = [];
-  const job = exportRunLora(engine, {
+  const phases = new Set<string>();
+  const report = await exportRunLora(engine, {
     model: { name: 'tiny', path: tinyPipeline }, checkpoint: at('strong.safetensors'), format: 'diffusers', out: at('out'), prompt: 'a red apple', run: 'r', step: 3, ...change,
-  });
-  let next = await job.next();
-  for (; !next.done; next = await job.next()) phases.push(next.value);
-  return { report: next.value, phases };
+  }, { at: async (what) => void phases.add(what) });
+  return { report, phases: [...phases] };
 }
 
 async function painted(model: string, lora?: string): Promise<Float32Array> {
@@ -171,12 +170,19 @@ describe('an export', () => {
     expect(tensorCount()).toBe(alive);
   });
 
-  it('that its caller stops leaves nothing', async () => {
+  it.each([
+    ['peft', 'x', 'loading the model'], ['peft', 'x', 'painting with the checkpoint'], ['peft', 'x', 'writing'], ['kohya', 'x.safetensors', 'painting with what was written'],
+    ['merged', 'x', 'merging and writing'], ['merged', 'x.safetensors', 'merging and writing'], ['merged', 'x', 'painting with what was written'],
+  ] as const)('as %s in %s that is cancelled while %s leaves nothing', async (format, name, place) => {
     const alive = tensorCount();
     const before = readdirSync(root).sort();
-    for await (const phase of exportRunLora(engine, { model: { name: 'tiny', path: tinyPipeline }, checkpoint: at('strong.safetensors'), format: 'peft', out: at('stopped', 'x'), prompt: 'a', run: 'r', step: 1 })) {
-      if (phase === 'writing') break;
-    }
+    let told = 0;
+    const job = exportRunLora(engine, { model: { name: 'tiny', path: tinyPipeline }, checkpoint: at('strong.safetensors'), format, out: at('stopped', name), prompt: 'a', run: 'r', step: 1 }, {
+      at: async (what) => {
+        if (what === place && ++told === 2 - Number(what === 'writing')) throw cancelled();
+      },
+    });
+    await expect(job).rejects.toMatchObject({ code: 'cancelled' });
     expect(readdirSync(root).sort()).toEqual(before);
     expect(tensorCount()).toBe(alive);
   });

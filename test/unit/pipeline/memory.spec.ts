@@ -73,7 +73,7 @@ describe('a pipeline that saves memory', () => {
     expect(tensorCount()).toBe(before);
     pipeline.rememberPrompts(['a red apple', 'the house'], options);
     expect(tensorCount()).toBe(before); // encoded, and gone
-    pipeline.load();
+    await pipeline.load();
     const withUNet = tensorCount();
     expect(withUNet).toBeGreaterThan(before + 50);
     picture(pipeline);

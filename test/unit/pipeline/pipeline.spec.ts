@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { AppError } from '../../../src-main/base/errors.ts';
+import { cancelled } from '../../../src-main/base/work.ts';
 import { drtuneHome } from '../../../src-main/base/paths.ts';
 import type { Engine } from '../../../src-main/engine/engine.ts';
 import { openEngine } from '../../../src-main/engine/select.ts';
@@ -13,7 +14,7 @@ import { encodePng, toBytes } from '../../../src-main/pipeline/images.ts';
 import { openPipeline } from '../../../src-main/pipeline/load.ts';
 import { NoiseStreams } from '../../../src-main/pipeline/noise.ts';
 import { pipelineFolder } from '../../golden/architectures/pipelines.ts';
-import { denoise, initialNoise, textToImage } from '../../../src-main/pipeline/sample.ts';
+import { denoise, initialNoise, sampleAt, sampling, textToImage } from '../../../src-main/pipeline/sample.ts';
 
 const source = new URL('../../golden/models/fixtures/linear', import.meta.url).pathname;
 let engine: Engine;
@@ -124,7 +125,8 @@ describe('a pipeline', () => {
     const pipeline = await openPipeline(engine, folder);
     const options = { prompts: ['a', 'b'], guidance: 3, width: 8, height: 12, scheduler: 'euler', steps: 3, seed: 5 };
     const before = tensorCount();
-    for (const stopAt of [0, 1, 2]) expect(textToImage(pipeline, { ...options, onStep: ({ step }) => step !== stopAt })).toBeNull();
+    for (const stopAt of [0, 1, 2]) for (const { step } of sampling(pipeline, options)) if (step === stopAt) break;
+    await expect(sampleAt({ at: () => Promise.reject(cancelled()) }, { what: 'painting', before: 0, total: 2 }, pipeline, options)).rejects.toMatchObject({ code: 'cancelled' });
     expect(tensorCount()).toBe(before);
     const noise = initialNoise(5, 2, 6, 4, 4);
     const conditioning = pipeline.encodePrompts(options.prompts, { negativePrompt: '', guidance: 3, width: 8, height: 12 });

@@ -15,7 +15,7 @@ beforeAll(async () => {
 
 const PROMPTS = ['a cat', 'a Red Apple', 'an apple', 'a house'];
 const images = (): Tensor4D => drawnPictures(4, 8, 10, 3);
-const open = (terms: Partial<RewardTerm>[], normalize = false) => openRewards(engine, terms.map((each) => ({ name: 'brightness', weight: 1, ...each })), normalize);
+const open = (terms: Partial<RewardTerm>[], normalize = false) => openRewards(engine, terms.map((each) => ({ name: 'brightness', weight: 1, ...each })), { normalize });
 const slope = (f: (x: Tensor4D) => Tensor, x: Tensor4D): Tensor4D => tf.grad((y: Tensor) => tf.sum(f(y as Tensor4D)) as Scalar)(x) as Tensor4D;
 
 describe('a term for some prompts', () => {
