@@ -161,6 +161,7 @@ export function makeHandlers({ service, catalog, system, hub, tokens, paths, log
     },
     'system.get': async () => system.get(),
     'system.installEngine': async () => {
+    'system.hardware': async () => system.hardware(),
       system.install();
       return {};
     },

@@ -1,13 +1,15 @@
 /** What the status bar and the Settings page show: engines, the engine pack, memory, disk, queue. */
-import { readdirSync, readFileSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { cpus, platform, totalmem } from 'node:os';
 import { availableBytes } from '../base/memory.ts';
 import { AppError, errorLine } from '../base/errors.ts';
+import type { HardwareInfo } from '../contract/hardware.ts';
 import type { RewardInfo, Settings, SystemInfo } from '../contract/api.ts';
 import { SCHEMA_VERSION } from '../history/migrations/index.ts';
+import { Hardware } from './hardware.ts';
 import { askHelper, type AnyAnswer, type LaunchHelper } from './helper.ts';
 import type { FromHelper } from './helper-jobs.ts';
+import { ownProcesses } from './own-processes.ts';
 import { folderBytes } from './run-folders.ts';
 import { appVersion } from './version.ts';
 
@@ -36,6 +38,7 @@ export class System {
   private packError: string | null = null;
   private installing: AbortController | null = null;
   private timer: NodeJS.Timeout | null = null;
+  private readonly machine = new Hardware();
   private homeBytes: { at: number; bytes: number } | null = null;
 
   constructor(options: SystemOptions) {
@@ -72,6 +75,10 @@ export class System {
       memory: memoryNow(), disk: await this.disk(), cpus: cpus().length, platform: `${platform()} ${process.arch}`, historySchema: SCHEMA_VERSION,
       queue: queue(), notices: [...notices()],
     };
+  }
+
+  async hardware(): Promise<HardwareInfo> {
+    return { ...(await this.machine.get()), memory: memoryNow(), disk: await this.disk() };
   }
 
   /** The engine a run with this choice will get, by name; null until it is known. */
@@ -140,33 +147,5 @@ export async function freeBytes(folder: string): Promise<number> {
 
 /** Bytes of this process and its children, and what is left on the machine. */
 export function memoryNow(): SystemInfo['memory'] {
-  return { usedBytes: treeBytes() ?? process.memoryUsage().rss, availableBytes: availableBytes(), totalBytes: totalmem() };
-}
-
-/** Resident bytes of the process tree from /proc, null where there is none. */
-function treeBytes(): number | null {
-  try {
-    const parents = new Map<number, { parent: number; bytes: number }>();
-    for (const name of readdirSync('/proc')) {
-      if (!/^\d+$/.test(name)) continue;
-      try {
-        const status = readFileSync(`/proc/${name}/status`, 'utf8');
-        const field = (key: string): number => Number(new RegExp(`^${key}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? 0);
-        parents.set(Number(name), { parent: field('PPid'), bytes: field('VmRSS') * 1024 });
-      } catch {
-        // gone meanwhile
-      }
-    }
-    let bytes = 0;
-    for (const [pid, { bytes: own }] of parents) {
-      for (let at: number | undefined = pid; at; at = parents.get(at)?.parent) {
-        if (at !== process.pid) continue;
-        bytes += own;
-        break;
-      }
-    }
-    return bytes;
-  } catch {
-    return null;
-  }
+  return { usedBytes: ownProcesses()?.bytes ?? process.memoryUsage().rss, availableBytes: availableBytes(), totalBytes: totalmem() };
 }

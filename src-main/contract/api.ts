@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { givenFileSchema, logTailSchema, releaseSchema } from './desktop.ts';
+import { hardwareSchema } from './hardware.ts';
 import { memoryPlanSchema } from './memory.ts';
 import { pictureMeasuresSchema, trainerEventSchema, verdictSchema } from './events.ts';
 import { ENGINES, LONG_PROMPTS, PROMPT_SYNTAXES, rewardTermSchema, runConfigSchema } from './run.ts';
@@ -386,6 +387,8 @@ export const REQUESTS = {
   /** Asks for a later version where the settings allow it. */
   'releases.latest': request(nothing, releaseSchema),
   'settings.get': request(nothing, settingsSchema),
+  /** Measured when asked for. */
+  'system.hardware': request(nothing, hardwareSchema),
   'settings.set': request(settingsChangeSchema, settingsSchema),
 } as const;
 

@@ -149,6 +149,7 @@ export function mockTransport(state: 'full' | 'empty' | 'failing' = 'full', step
       return prompts.slice(0, count).map((prompt, index) => ({ url: data.picture(prompt, index, 0), prompt, seed: index, width: 128, height: 128, rewards: data.rewardsAt(0, index) }));
     },
     'system.get': () => data.system,
+    'system.hardware': () => ({ cpu: { model: 'A processor', cores: data.system.cpus, load: 0.62, appLoad: 0.55 }, memory: data.system.memory, gpus: [], disk: data.system.disk }),
     'system.installEngine': () => ({}),
     'system.cancelInstall': () => ({}),
     'logs.tail': () => ({ folder: '/home/you/.local/share/drtune-studio/logs', crashes: [], entries: [{ at: Date.now() - 60_000, level: 'info', source: 'main', text: 'started' }, { at: Date.now(), level: 'warning', source: 'run', text: 'r0 at step 12: the reward of held-out pictures falls' }] }),
