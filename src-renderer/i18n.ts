@@ -32,11 +32,14 @@ export const i18n = createI18n({
 /** The language that is shown. Read in a template or computed value, it is followed. */
 export const locale = (): Locale => i18n.global.locale.value as Locale;
 
+/** For Intl: the system's own variety of the language, such as en-GB, where it names one. */
+export const region = (): string => globalThis.navigator?.languages?.find((tag) => tag.slice(0, 2).toLowerCase() === locale()) ?? locale();
+
 const formats = new Map<string, Intl.NumberFormat>();
 /** A number as the language writes it. */
 export function number(x: number, options: Intl.NumberFormatOptions = {}): string {
-  const key = `${locale()} ${JSON.stringify(options)}`;
-  if (!formats.has(key)) formats.set(key, new Intl.NumberFormat(locale(), options));
+  const key = `${region()} ${JSON.stringify(options)}`;
+  if (!formats.has(key)) formats.set(key, new Intl.NumberFormat(region(), options));
   return formats.get(key)!.format(x);
 }
 

@@ -1,14 +1,15 @@
-/** The two sides of the compare page: a run, a step of it and a strength, or its base pictures. Pure. */
+/** The two sides of the compare page: a run, a step of it and how much of its LoRA, or its base pictures. Pure. */
 import { readSideText, type ImageRow, type RunDetail, type SideOf } from '#contract/api.ts';
+import { t } from '../i18n.ts';
 import { baseOf, pictureKey, samplePoints, tunedAt } from './run-view.ts';
 
-/** Strength is the LoRA's share, 1 for the base. */
+/** Strength is the LoRA's share, 1 for the base; it is added from sampling step `loraFrom` on. */
 export type Side = SideOf;
 
 export const STRENGTHS = { least: 0, most: 1.5, step: 0.25 };
 
 export const baseSide = (run: string): Side => ({ run, step: 'base', strength: 1 });
-export const writeSide = (side: Side): string => `${side.run}@${side.step}${side.step !== 'base' && side.strength !== 1 ? `x${side.strength}` : ''}`;
+export const writeSide = (side: Side): string => `${side.run}@${side.step}${side.step === 'base' ? '' : `${side.strength === 1 ? '' : `x${side.strength}`}${side.loraFrom ? `from${side.loraFrom}` : ''}`}`;
 export const readSide = (text: unknown): Side | null => (typeof text === 'string' ? readSideText(text) : null);
 export const sameSide = (one: Side | null, other: Side | null): boolean => one !== null && other !== null && writeSide(one) === writeSide(other);
 
@@ -26,14 +27,14 @@ export function newestStep(detail: RunDetail): number | 'base' {
 export function imageOf(detail: RunDetail | undefined, side: Side | null, key: string): ImageRow | null {
   if (!detail || !side) return null;
   if (side.step === 'base' || side.strength === 0) return baseOf(detail.images, key);
-  return tunedAt(detail.images, key, side.step, true, side.strength);
+  return tunedAt(detail.images, key, side.step, true, side);
 }
 
-/** The nearest picture that is there: the same step at the strength next to it, else the step next to it; null where nothing tuned was painted. */
+/** The nearest picture that is there: the same step with a LoRA nearly like it, else the step next to it; null where nothing tuned was painted. */
 export function nearestImage(detail: RunDetail | undefined, side: Side | null, key: string): ImageRow | null {
   if (!detail || !side || side.step === 'base') return imageOf(detail, side, key);
-  const { step, strength } = side;
-  const apart = (image: ImageRow): number => Math.abs(image.step - step) * 10 + Math.abs((image.strength ?? 1) - strength);
+  const { step, strength, loraFrom = 0 } = side;
+  const apart = (image: ImageRow): number => Math.abs(image.step - step) * 10 + Math.abs((image.strength ?? 1) - strength) + Math.abs((image.loraFrom ?? 0) - loraFrom) / 100;
   return detail.images.filter((image) => image.role === 'tuned' && pictureKey(image) === key).reduce<ImageRow | null>((best, image) => (best === null || apart(image) < apart(best) ? image : best), null);
 }
 
@@ -43,6 +44,6 @@ export const canPaint = (detail: RunDetail | undefined, side: Side | null): bool
 /** What a side is called under a picture. */
 export function sideLabel(side: Side | null, detail: RunDetail | undefined, named: boolean): string {
   if (!side) return '–';
-  const what = side.step === 'base' ? 'base' : `step ${side.step}${side.strength === 1 ? '' : ` at ${Math.round(100 * side.strength)} %`}`;
+  const what = side.step === 'base' ? t('ui.base') : side.strength === 1 ? t('ui.step', { step: side.step }) : t('compare.stepAt', { step: side.step, percent: Math.round(100 * side.strength) });
   return named && detail ? `${detail.summary.name}, ${what}` : what;
 }
