@@ -1,5 +1,5 @@
 /** Numbers, sizes and times as the interface writes them, in its language. Every list and chart uses these. */
-import { number, region, t } from './i18n.ts';
+import { fromMain, number, region, t } from './i18n.ts';
 
 const MINUS = '−';
 export const fixed = (x: number, digits: number): string => number(x, { minimumFractionDigits: digits, maximumFractionDigits: digits, useGrouping: false });
@@ -49,6 +49,12 @@ export function when(milliseconds: number, now = Date.now()): string {
   const time = date.toLocaleTimeString(region(), { hour: '2-digit', minute: '2-digit' });
   if (date.toDateString() === new Date(now).toDateString()) return t('format.today', { time });
   return `${date.toLocaleDateString(region(), { day: 'numeric', month: 'short', year: date.getFullYear() === new Date(now).getFullYear() ? undefined : 'numeric' })} ${time}`;
+}
+
+/** What a run is at, as the trainer says it ("painting 3 of 8"). */
+export function phaseWords(phase: string): string {
+  const [, what, done, total] = /^(.*) (\d+) of (\d+)$/.exec(phase) ?? [];
+  return what === undefined ? fromMain(phase) : t('run.phaseOf', { phase: fromMain(what), done: Number(done), total: Number(total) });
 }
 
 export function fullDate(milliseconds: number): string {

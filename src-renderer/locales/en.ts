@@ -1,12 +1,15 @@
 /** English: the language whose files say which keys there are. A file is an area of the app. */
+import chart from './en/chart.json';
 import compare from './en/compare.json';
 import format from './en/format.json';
 import frame from './en/frame.json';
 import guides from './en/guides.json';
 import machine from './en/machine.json';
+import run from './en/run.json';
+import runs from './en/runs.json';
 import servers from './en/servers.json';
 import settings from './en/settings.json';
 import ui from './en/ui.json';
 import vote from './en/vote.json';
 
-export default { compare, format, frame, guides, machine, servers, settings, ui, vote };
+export default { chart, compare, format, frame, guides, machine, run, runs, servers, settings, ui, vote };
