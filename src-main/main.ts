@@ -14,6 +14,7 @@ import { denyPermissions, keepRequestsHome, openOutside, openWindow } from './ip
 import { filesOf, GivenFiles } from './ipc/given-files.ts';
 import { appMenu } from './ipc/menu.ts';
 import { registerIpc } from './ipc/register.ts';
+import { serverWire } from './ipc/server-wire.ts';
 
 /** A stopped trainer may take this long to write its checkpoint. */
 const GRACE_MS = 30_000;
@@ -37,6 +38,7 @@ function start(): void {
     home,
     launchTrainer: utilityTrainer(process.env['DRTUNE_TRAINER'] ?? join(out, 'trainer-process.js')),
     launchHelper: utilityHelper(join(out, 'helper-process.js')),
+    wire: serverWire(),
     secrets: systemSecrets(),
     pickPath,
     takeGiven: () => given?.take() ?? [],
@@ -47,7 +49,7 @@ function start(): void {
   given = new GivenFiles((path) => opened.opened(path), () => opened.publish('files.given', { count: 1 }));
   denyPermissions();
   keepRequestsHome();
-  const files = { pages: join(root, 'out/renderer'), resources: join(root, 'resources'), imageFile: (id: number) => opened.imageFile(id) };
+  const files = { pages: join(root, 'out/renderer'), resources: join(root, 'resources'), imageFile: (id: number) => opened.imageFile(id), remote: (server: string, path: string) => opened.servers.file(server, path) };
   protocol.handle('app', (request) => answerAppUrl(request.url, request.method, files));
   const reloads = new Reloads();
   const window = openWindow(join(out, '../preload/index.cjs'), home, (reason) => {

@@ -12,6 +12,7 @@ import { projectRoot } from './app/version.ts';
 import { AppError, errorLine } from './base/errors.ts';
 import { drtuneHome } from './base/paths.ts';
 import { serveApp } from './ipc/http-server.ts';
+import { serverWire } from './ipc/server-wire.ts';
 
 const DEFAULT_PORT = 5180;
 /** A stopped trainer may take this long to write its checkpoint. */
@@ -41,6 +42,7 @@ async function main(): Promise<void> {
     home: drtuneHome(),
     launchTrainer: forkTrainer(process.env['DRTUNE_TRAINER'] ?? join(import.meta.dirname, 'worker/trainer-process.ts')),
     launchHelper: forkHelper(process.env['DRTUNE_HELPER'] ?? join(import.meta.dirname, 'app/helper-process.ts')),
+    wire: serverWire(),
     folders: options.files,
   });
   let served;

@@ -1,9 +1,9 @@
 import './zod-setup.ts';
 import './styles/index.css';
-import { createPinia } from 'pinia';
+import { createPinia, disposePinia } from 'pinia';
 import { createApp } from 'vue';
 import App from './App.vue';
-import { connect, useTransport } from './api/client.ts';
+import { api, connect, useTransport } from './api/client.ts';
 import { i18n, keptLanguage, setLanguage } from './i18n.ts';
 import { router } from './router.ts';
 
@@ -16,4 +16,24 @@ if (import.meta.env.DEV && mock !== null) {
 }
 
 await setLanguage(keptLanguage()).catch(() => undefined);
-createApp(App).use(createPinia()).use(router).use(i18n).mount('#app');
+
+function mount(): () => void {
+  const pinia = createPinia();
+  const app = createApp(App).use(pinia).use(router).use(i18n);
+  app.mount('#app');
+  return () => {
+    app.unmount();
+    disposePinia(pinia);
+  };
+}
+
+let unmount = mount();
+api.onServer(() => {
+  // A run, or what is compared, is of one machine; the page itself there is on each.
+  const { name, path } = router.currentRoute.value;
+  void router.replace(name === 'run' ? '/' : path).catch(() => undefined).then(() => {
+    unmount();
+    unmount = mount();
+    document.getElementById('main')?.focus();
+  });
+});

@@ -19,7 +19,10 @@ import type { RunService } from './run-service.ts';
 import { importRun, shareRun } from './share-run.ts';
 import { availableBytes } from '../base/memory.ts';
 import { freeBytes, type System } from './system.ts';
+import type { ServerLinks } from './server-links.ts';
 import type { TokenStore } from './token-store.ts';
+import type { Uploads } from './uploads.ts';
+import type { Works } from './works.ts';
 import { openRound } from './vote-rounds.ts';
 import { runFacets, searchRuns } from '../history/run-search.ts';
 import { Votes } from '../history/votes.ts';
@@ -27,9 +30,9 @@ import { Votes } from '../history/votes.ts';
 /** The system's dialog for a file or folder; null where the user closed it. */
 export type PickPath = (what: 'file' | 'folder') => Promise<string | null>;
 
-export interface Rooms { service: RunService; catalog: Catalog; system: System; hub: ModelHub; tokens: TokenStore; paths: OpenedPaths; log: LogBook; pickPath: PickPath; takeGiven: () => GivenFile[] }
+export interface Rooms { service: RunService; catalog: Catalog; system: System; hub: ModelHub; tokens: TokenStore; works: Works; uploads: Uploads; servers: ServerLinks; paths: OpenedPaths; log: LogBook; pickPath: PickPath; takeGiven: () => GivenFile[] }
 
-export function makeHandlers({ service, catalog, system, hub, tokens, paths, log, pickPath, takeGiven }: Rooms): Handlers {
+export function makeHandlers({ service, catalog, system, hub, tokens, works, uploads, servers, paths, log, pickPath, takeGiven }: Rooms): Handlers {
   const { recorder } = service;
   const { home } = recorder.history;
   const votes = new Votes(recorder.history.db);
@@ -81,7 +84,7 @@ export function makeHandlers({ service, catalog, system, hub, tokens, paths, log
       for (const run of freed.runs) service.publishSummary(run.id);
       return freed;
     },
-    'compare.export': async (input) => exportComparison(recorder, input),
+    'compare.export': async (input) => works.watch('compare', '', ({ work }) => exportComparison(recorder, input, work)),
     'votes.open': async (input) => openRound(recorder, input),
     'votes.list': async (of) => votes.list(of),
     'votes.cast': async ({ round, place, choice }) => votes.cast(round, place, choice, Date.now()),
@@ -90,10 +93,26 @@ export function makeHandlers({ service, catalog, system, hub, tokens, paths, log
       return {};
     },
     'runs.share': async ({ id, step }) => {
-      const shared = shareRun(recorder, id, join(home, 'exports', `${id}.drtune`), step);
+      const shared = await works.watch('share', id, ({ work }) => shareRun(recorder, id, join(home, 'exports', `${id}.drtune`), { step, work }));
       return { ...shared, checked: 'settings, rows of the history, sample pictures and the LoRA, each with its sha256' };
     },
-    'runs.import': async ({ path }) => service.publishSummary(importRun(recorder, paths.check(path))),
+    'runs.import': async (from) => {
+      const take = (path: string, name?: string): Promise<string> => works.watch('import', '', ({ work }) => importRun(recorder, path, { work, ...(name !== undefined && { name }) }));
+      return service.publishSummary(await ('path' in from ? take(paths.check(from.path)) : uploads.use(from.upload, (path) => take(path, from.name))));
+    },
+    'work.list': async () => works.list(),
+    'work.cancel': async ({ id }) => {
+      works.cancel(id);
+      return {};
+    },
+    'files.put': async ({ id, at, data }) => {
+      uploads.put(id, at, Buffer.from(data, 'base64'));
+      return {};
+    },
+    'files.drop': async ({ id }) => {
+      uploads.drop(id);
+      return {};
+    },
     'queue.first': async ({ id }) => {
       service.first(id);
       return {};
@@ -106,7 +125,7 @@ export function makeHandlers({ service, catalog, system, hub, tokens, paths, log
     'models.add': async ({ path }) => catalog.add(paths.check(path)),
     'models.verify': async ({ name }) => {
       paths.checkModel(name);
-      return hub.verify(catalog.pathOf(name));
+      return works.watch('verify', name, (watched) => hub.verify(catalog.pathOf(name), watched));
     },
     'models.remove': async ({ name, deleteFiles }) => {
       await catalog.remove(name, deleteFiles);
@@ -160,8 +179,8 @@ export function makeHandlers({ service, catalog, system, hub, tokens, paths, log
       return service.preview(withEngine(config), count);
     },
     'system.get': async () => system.get(),
-    'system.installEngine': async () => {
     'system.hardware': async () => system.hardware(),
+    'system.installEngine': async () => {
       system.install();
       return {};
     },
@@ -177,6 +196,17 @@ export function makeHandlers({ service, catalog, system, hub, tokens, paths, log
       const settings = catalog.setSettings(change);
       system.changed();
       return settings;
+    },
+    'servers.list': async () => servers.all(),
+    'servers.add': async ({ name, address, token }) => servers.add(name, address, token),
+    'servers.update': async ({ id, ...change }) => servers.update(id, change),
+    'servers.remove': async ({ id }) => {
+      servers.remove(id);
+      return {};
+    },
+    'servers.connect': async ({ id }) => {
+      servers.connect(id);
+      return {};
     },
   };
 }

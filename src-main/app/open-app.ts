@@ -16,14 +16,22 @@ import { OpenedPaths } from './opened-paths.ts';
 import { fileInside } from './run-folders.ts';
 import { RunRecorder } from './run-recorder.ts';
 import { RunService } from './run-service.ts';
+import type { SecretBox } from './secret-file.ts';
+import { ServerLinks, type Wire } from './server-links.ts';
+import { ServerList } from './server-list.ts';
 import { System } from './system.ts';
-import { TokenStore, type SecretBox } from './token-store.ts';
+import { TokenStore } from './token-store.ts';
 import type { LaunchTrainer } from './trainer-port.ts';
+import { Uploads } from './uploads.ts';
+import { appVersion } from './version.ts';
+import { Works } from './works.ts';
 
 export interface AppOptions {
   home: string;
   launchTrainer: LaunchTrainer;
   launchHelper: LaunchHelper;
+  /** What reaches other machines. */
+  wire: Wire;
   stopGraceMs?: number;
   /** Where a token is kept encrypted; without it a token lasts until the app closes. */
   secrets?: SecretBox | null;
@@ -41,6 +49,8 @@ export interface App {
   readonly home: string;
   readonly handlers: Handlers;
   readonly service: RunService;
+  /** Other machines' apps, as far as the user added them. */
+  readonly servers: ServerLinks;
   /** The app's log, in the data folder's logs/. */
   readonly log: LogBook;
   /** Called with every event, already in the history; returns how to stop. */
@@ -77,8 +87,9 @@ export function openApp(options: AppOptions): App {
     for (const notice of history.notices) log.write('warning', 'history', notice);
     const recorder = new RunRecorder(history);
     const catalog = new Catalog(home, recorder.records, async (paths) => (await askHelper(options.launchHelper, { kind: 'models', paths: [...paths] }, 'models')).facts);
+    const works = new Works((list) => publish('work', list));
     const service = new RunService({
-      recorder, launch: options.launchTrainer, publish, onQueue: () => system.changed(),
+      recorder, works, launch: options.launchTrainer, publish, onQueue: () => system.changed(),
       ...(options.stopGraceMs === undefined ? {} : { stopGraceMs: options.stopGraceMs }),
     });
     const system = new System({
@@ -86,6 +97,7 @@ export function openApp(options: AppOptions): App {
       publish: (payload) => publish('system', payload),
     });
     const tokens = new TokenStore(home, options.secrets ?? null);
+    const servers = new ServerLinks({ list: new ServerList(home, options.secrets ?? null), wire: options.wire, version: appVersion(), publish: (list) => publish('servers', list) });
     const hub = new ModelHub({ home, launchHelper: options.launchHelper, tokens, publish: (payload) => publish('models.downloads', payload) });
     const paths = new OpenedPaths({
       home, resources: resourcesFolder(), models: () => listModels(home), folders: options.folders,
@@ -100,15 +112,17 @@ export function openApp(options: AppOptions): App {
     let closing: Promise<void> | null = null;
     const close = async (graceMs?: number): Promise<void> => {
       timers.forEach((timer) => clearInterval(timer));
+      servers.close();
       system.close();
+      works.close();
       hub.close();
       await service.close(graceMs);
       history.close();
       lock.release();
     };
     return {
-      home, service, log, publish,
-      handlers: makeHandlers({ service, catalog, system, hub, tokens, paths, log, pickPath: options.pickPath ?? noDialog, takeGiven: options.takeGiven ?? (() => []) }),
+      home, service, servers, log, publish,
+      handlers: makeHandlers({ service, catalog, system, hub, tokens, works, uploads: new Uploads(home), servers, paths, log, pickPath: options.pickPath ?? noDialog, takeGiven: options.takeGiven ?? (() => []) }),
       on: (listener) => {
         listeners.add(listener);
         return () => void listeners.delete(listener);

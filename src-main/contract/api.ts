@@ -9,6 +9,8 @@ import { hardwareSchema } from './hardware.ts';
 import { memoryPlanSchema } from './memory.ts';
 import { pictureMeasuresSchema, trainerEventSchema, verdictSchema } from './events.ts';
 import { ENGINES, LONG_PROMPTS, PROMPT_SYNTAXES, rewardTermSchema, runConfigSchema } from './run.ts';
+import { SERVER_REQUESTS, serverSchema } from './servers.ts';
+import { WORK_REQUESTS, workSchema } from './work.ts';
 
 const id = z.string().min(1).max(64);
 const nothing = z.object({}).strict();
@@ -55,6 +57,8 @@ export const imageRowSchema = z.object({
   weights: z.string(),
   /** The LoRA's share that was added, 1 where left out. */
   strength: z.number().optional(),
+  /** The sampling step from which it was added, 0 (the first) where left out. */
+  loraFrom: z.number().optional(),
 });
 export type ImageRow = z.infer<typeof imageRowSchema>;
 
@@ -259,13 +263,18 @@ export const cleanUpSchema = z.object({
 });
 export type CleanUp = z.infer<typeof cleanUpSchema>;
 
-/** One side of a comparison: "RUN@base", "RUN@STEP", or "RUN@STEPxSTRENGTH". */
-const sideText = z.string().max(100).regex(/^[\w.-]{1,64}@(base|\d{1,9}(x\d(\.\d{1,3})?)?)$/);
-export interface SideOf { run: string; step: number | 'base'; strength: number }
+/** One side of a comparison: "RUN@base", "RUN@STEP", or "RUN@STEPxSTRENGTHfromN": the LoRA at a strength, from sampling step N on. */
+const sideText = z.string().max(100).regex(/^[\w.-]{1,64}@(base|\d{1,9}(x\d(\.\d{1,3})?)?(from\d{1,4})?)$/);
+export interface SideOf { run: string; step: number | 'base'; strength: number; /** 0 where left out. */ loraFrom?: number }
 export function readSideText(text: string): SideOf | null {
-  const match = /^(.+)@(?:(base)|(\d+)(?:x([\d.]+))?)$/.exec(text);
+  const match = /^(.+)@(?:(base)|(\d+)(?:x([\d.]+))?(?:from(\d+))?)$/.exec(text);
   if (!match) return null;
-  return { run: match[1]!, step: match[2] ? 'base' : Number(match[3]), strength: match[4] === undefined ? 1 : Number(match[4]) };
+  return { run: match[1]!, step: match[2] ? 'base' : Number(match[3]), strength: match[4] === undefined ? 1 : Number(match[4]), ...(match[5] !== undefined && { loraFrom: Number(match[5]) }) };
+}
+
+/** Whether a tuned picture was painted with the LoRA as it is asked for: all of it, from the first step, where nothing is said. */
+export function sameLora(image: Pick<ImageRow, 'strength' | 'loraFrom'>, asked: Pick<ImageRow, 'strength' | 'loraFrom'> = {}): boolean {
+  return (image.strength ?? 1) === (asked.strength ?? 1) && (image.loraFrom ?? 0) === (asked.loraFrom ?? 0);
 }
 
 export const voteRoundSchema = z.object({
@@ -301,11 +310,11 @@ export const REQUESTS = {
   /** Deletes rows and files for good; only what is in the trash. */
   'runs.purge': request(z.strictObject({ id }), nothing),
   'runs.diff': request(z.strictObject({ a: id, b: id }), z.array(z.object({ key: z.string(), a: z.string(), b: z.string() }))),
-  /** Paints one prompt and seed with base and tuned weights of a step, the LoRA at `strength`, and adds both to the history; what it has is not painted again. */
-  'runs.render': request(z.strictObject({ id, prompt: z.string().min(1).max(2000), seed: z.number().int().min(0), step: z.number().int().min(0).optional(), strength: z.number().min(0).max(2).default(1) }), z.array(imageRowSchema)),
+  /** Paints one prompt and seed with base and tuned weights of a step, the LoRA at `strength` and from sampling step `loraFrom` on, and adds both to the history; what it has is not painted again. */
+  'runs.render': request(z.strictObject({ id, prompt: z.string().min(1).max(2000), seed: z.number().int().min(0), step: z.number().int().min(0).optional(), strength: z.number().min(0).max(2).default(1), loraFrom: z.number().int().min(0).max(1000).default(0) }), z.array(imageRowSchema)),
   /**
    * The LoRA of a checkpoint (the newest if no step is named) as a file or folder for other programs; "merged" is the whole model,
-   * `single` in one file. What it is doing comes as `run.export` events.
+   * `single` in one file. How far it is comes with `work`.
    */
   'runs.export': request(
     z.strictObject({ id, step: z.number().int().min(0).optional(), format: exportFormat, single: z.boolean().default(false) }),
@@ -337,8 +346,8 @@ export const REQUESTS = {
   'votes.delete': request(z.strictObject({ round: z.number().int() }), nothing),
   /** The run as one .drtune file for another machine, written into the data folder. */
   'runs.share': request(z.strictObject({ id, step: z.number().int().min(0).optional() }), z.object({ path: z.string(), bytes: z.number(), checked: z.string() })),
-  /** Adds a .drtune file to the history as a new run, once all of it is checked. */
-  'runs.import': request(z.strictObject({ path: z.string().min(1).max(4096) }), runSummarySchema),
+  /** Adds a .drtune file to the history as a new run, once all of it is checked: a file of this machine, or one that was put. */
+  'runs.import': request(z.union([z.strictObject({ path: z.string().min(1).max(4096) }), z.strictObject({ upload: z.string().max(16), name: z.string().min(1).max(300) })]), runSummarySchema),
   /** Puts a waiting run at the head of the queue. */
   'queue.first': request(z.strictObject({ id }), nothing),
   /** While it is held no waiting run starts; the one at work goes on. */
@@ -379,6 +388,8 @@ export const REQUESTS = {
   /** Base pictures of the first prompts with their scores, made live in the trainer process. */
   'preview': request(z.strictObject({ config: runConfigSchema, count: z.number().int().min(1).max(8) }), z.array(previewImageSchema)),
   'system.get': request(nothing, systemSchema),
+  /** Measured when asked for. */
+  'system.hardware': request(nothing, hardwareSchema),
   'system.installEngine': request(nothing, nothing),
   'system.cancelInstall': request(nothing, nothing),
   'logs.tail': request(z.strictObject({ limit: z.number().int().min(1).max(5000).default(500) }), logTailSchema),
@@ -387,9 +398,9 @@ export const REQUESTS = {
   /** Asks for a later version where the settings allow it. */
   'releases.latest': request(nothing, releaseSchema),
   'settings.get': request(nothing, settingsSchema),
-  /** Measured when asked for. */
-  'system.hardware': request(nothing, hardwareSchema),
   'settings.set': request(settingsChangeSchema, settingsSchema),
+  ...SERVER_REQUESTS,
+  ...WORK_REQUESTS,
 } as const;
 
 export type RequestName = keyof typeof REQUESTS;
@@ -404,29 +415,31 @@ export const EVENTS = {
   /** One trainer event, already in the history; `imageId` is set for images. */
   'run.event': z.object({ runId: id, seq: z.number(), event: trainerEventSchema, imageId: z.number().nullable() }),
   'run.summary': runSummarySchema,
-  /** What an export is doing. */
-  'run.export': z.object({ runId: id, phase: z.string() }),
+  /** Long work besides training, at every change. */
+  'work': z.array(workSchema),
   'system': systemSchema,
   'models.downloads': z.array(modelDownloadSchema),
   /** There are files to ask for. */
   'files.given': z.object({ count: z.number() }),
   /** The menu wants a page, by its address behind #. */
   'go': z.object({ page: z.string() }),
+  'servers': z.array(serverSchema),
 } as const;
 export type EventName = keyof typeof EVENTS;
 export type EventPayload<N extends EventName> = z.output<(typeof EVENTS)[N]>;
 
+/** What concerns this window and this machine only: never asked of, or heard from, another machine. */
+export const HERE_ONLY: ReadonlySet<string> = new Set([...Object.keys(SERVER_REQUESTS), 'models.pick', 'files.given', 'releases.latest', 'go', 'servers']);
+
 export interface ErrorPayload { code: string; message: string; hint?: string | undefined }
 export type Reply<T> = { ok: true; value: T } | { ok: false; error: ErrorPayload };
 
-/** What the renderer talks to; the preload script or the WebSocket client provides it. */
+/** What the renderer talks to; the preload script or the WebSocket client provides it. With `server` another machine is meant, by its id. */
 export interface Transport {
-  request(name: string, input: unknown): Promise<Reply<unknown>>;
-  on(listener: (name: string, payload: unknown) => void): () => void;
-  /** Address of a picture, of the same origin as the page: `app://studio/image/ID` in Electron, `/image/ID?token=...` when served. */
-  imageUrl(imageId: number): string;
-  /** Address of a file under resources/ that is meant to be shown (models' sample pictures). */
-  resourceUrl(path: string): string;
+  request(name: string, input: unknown, server?: string): Promise<Reply<unknown>>;
+  on(listener: (name: string, payload: unknown, server?: string) => void): () => void;
+  /** Address of a file, of the same origin as the page: `app://studio/PATH` in Electron, `/PATH?token=...` when served. */
+  fileUrl(path: string): string;
   /** Path of a dropped file or folder, in the window only. */
   pathOf?(file: unknown): string;
   readonly kind: 'electron' | 'served';

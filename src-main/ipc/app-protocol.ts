@@ -2,12 +2,15 @@
 import { readFile, stat } from 'node:fs/promises';
 import { AppError } from '../base/errors.ts';
 import { fileInside } from '../app/run-folders.ts';
-import { isShownResource, mimeOf, securityHeaders } from './content-policy.ts';
+import type { RemoteFile } from '../app/server-links.ts';
+import { fileHeaders, isShownResource, mimeOf, securityHeaders } from './content-policy.ts';
 
 export interface AppFiles {
   pages: string;
   resources: string;
   imageFile(id: number): string;
+  /** A file of another machine on the list. */
+  remote(server: string, path: string): Promise<RemoteFile>;
 }
 
 export const APP_ORIGIN = 'app://studio';
@@ -19,6 +22,11 @@ export async function answerAppUrl(address: string, method: string, files: AppFi
     if (method !== 'GET' && method !== 'HEAD') return refuse(405);
     if (url.protocol !== 'app:' || url.hostname !== 'studio') return refuse(404);
     const path = decodeURIComponent(url.pathname);
+    const other = /^\/server\/([0-9a-f]{12})\/(.+)$/.exec(path);
+    if (other) {
+      const { body, ...file } = await files.remote(other[1]!, other[2]!);
+      return new Response(body, { headers: { ...securityHeaders(), ...fileHeaders(file) } });
+    }
     const file = locate(path, files);
     const { size } = await stat(file);
     const headers = { ...securityHeaders(), 'content-type': mimeOf(file), 'content-length': String(size), 'cache-control': 'no-cache' };

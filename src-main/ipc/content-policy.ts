@@ -17,6 +17,14 @@ export function securityHeaders(pictures = ''): Record<string, string> {
   };
 }
 
+/** Of a file that is passed on or handed out: its type is what we say, and with a name it is saved, never shown. */
+export function fileHeaders({ type, bytes, name, cache }: { type: string; bytes: number | null; name: string | null; cache: string }): Record<string, string> {
+  return {
+    'content-type': type, 'cache-control': cache, ...(bytes === null ? {} : { 'content-length': String(bytes) }),
+    ...(name === null ? {} : { 'content-disposition': `attachment; filename*=UTF-8''${encodeURIComponent(name).replaceAll("'", '%27')}` }),
+  };
+}
+
 const MIME: Record<string, string> = {
   html: 'text/html; charset=utf-8', js: 'text/javascript; charset=utf-8', css: 'text/css; charset=utf-8', json: 'application/json', svg: 'image/svg+xml',
   png: 'image/png', jpg: 'image/jpeg', webp: 'image/webp', woff2: 'font/woff2', woff: 'font/woff', ico: 'image/x-icon', map: 'application/json', txt: 'text/plain; charset=utf-8',

@@ -3,11 +3,20 @@ import { AppError, errorLine } from '../base/errors.ts';
 import { REQUESTS, type ErrorPayload, type Handlers, type Reply, type RequestName } from '../contract/api.ts';
 import { describeIssues } from '../contract/run.ts';
 
-export type Dispatch = (name: unknown, input: unknown) => Promise<Reply<unknown>>;
+/** @param server id of another machine that is asked instead, see app/server-links.ts */
+export type Dispatch = (name: unknown, input: unknown, server?: unknown) => Promise<Reply<unknown>>;
+type Relay = (server: unknown, name: unknown, input: unknown) => Promise<Reply<unknown>>;
 
-/** @param onDefect told about errors that are nobody's fault but ours */
-export function createDispatcher(handlers: Handlers, onDefect: (name: string, error: unknown) => void = () => {}): Dispatch {
-  return async (name, input) => {
+/** @param onDefect told about errors that are nobody's fault but ours @param relay asks another machine */
+export function createDispatcher(handlers: Handlers, onDefect: (name: string, error: unknown) => void = () => {}, relay?: Relay): Dispatch {
+  return async (name, input, server) => {
+    if (server !== undefined) {
+      if (!relay) return failure({ code: 'not-found', message: 'No other machine is asked from here.' });
+      return relay(server, name, input).catch((error: unknown) => {
+        onDefect(`relay of ${String(name).slice(0, 80)}`, error);
+        return failure(toPayload(error));
+      });
+    }
     if (typeof name !== 'string') return failure({ code: 'not-found', message: `A request is named by a text, not by ${typeof name}.` });
     if (!isRequestName(name)) return failure({ code: 'not-found', message: `There is no request "${name.slice(0, 80)}".` });
     const parsed = REQUESTS[name].input.safeParse(input ?? {});

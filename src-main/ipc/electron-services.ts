@@ -1,7 +1,7 @@
 /** What only a window has: the system's dialogs and its safe place for secrets. */
 import { BrowserWindow, dialog, safeStorage } from 'electron';
 import type { PickPath } from '../app/handlers.ts';
-import type { SecretBox } from '../app/token-store.ts';
+import type { SecretBox } from '../app/secret-file.ts';
 
 /** The system's own encryption, null where it has none: on Linux without a keyring Electron's stands for it with a fixed key, which keeps nothing. */
 export function systemSecrets(): SecretBox | null {

@@ -2,11 +2,15 @@
 import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { AppError } from '../base/errors.ts';
+import { exportFile } from '../app/export-file.ts';
 import type { App } from '../app/open-app.ts';
 import { fileInside } from '../app/run-folders.ts';
-import { isShownResource, mimeOf, securityHeaders } from './content-policy.ts';
+import type { RemoteFile } from '../app/server-links.ts';
+import { fileHeaders, isShownResource, mimeOf, securityHeaders } from './content-policy.ts';
 import { createDispatcher } from './dispatcher.ts';
 import { HttpGuard, type Verdict } from './http-guard.ts';
 
@@ -40,7 +44,7 @@ export async function serveApp(options: ServeOptions): Promise<Served> {
   const names = ['127.0.0.1', 'localhost', '[::1]', host.includes(':') ? `[${host}]` : host];
   const everywhere = host === '0.0.0.0' || host === '::';
   const guard = new HttpGuard({ hosts: names.map((name) => `${name}:${port}`), anyAddress: everywhere ? port : undefined, token: options.token });
-  server.on('request', (request, response) => answer(options, guard, request, response));
+  server.on('request', (request, response) => void answer(options, guard, request, response));
   const sockets = serveSocket(server, guard, options);
   const shown = everywhere ? '127.0.0.1' : host;
   const url = `http://${shown.includes(':') ? `[${shown}]` : shown}:${port}/?token=${guard.token}`;
@@ -82,7 +86,7 @@ async function listen(server: Server, host: string, port: number, otherPorts: nu
   }
 }
 
-function answer(options: ServeOptions, guard: HttpGuard, request: IncomingMessage, response: ServerResponse): void {
+async function answer(options: ServeOptions, guard: HttpGuard, request: IncomingMessage, response: ServerResponse): Promise<void> {
   for (const [name, value] of Object.entries(securityHeaders())) response.setHeader(name, value);
   try {
     if (request.method !== 'GET' && request.method !== 'HEAD') return refuse(response, 405, 'Only GET.');
@@ -92,10 +96,17 @@ function answer(options: ServeOptions, guard: HttpGuard, request: IncomingMessag
     const path = decodeURIComponent(url.pathname);
     const image = /^\/image\/(\d{1,15})$/.exec(path);
     const resource = /^\/resource\/(.+)$/.exec(path);
-    if (image || resource) {
+    const exported = /^\/export\/([^/]+)$/.exec(path);
+    const other = /^\/server\/([0-9a-f]{12})\/(.+)$/.exec(path);
+    if (image || resource || exported || other) {
       const verdict = guard.checkToken(request, url);
       if (!verdict.ok) return refuse(response, verdict.status, verdict.message);
       if (image) return sendFile(request, response, options.app.imageFile(Number(image[1])), 'private, max-age=31536000, immutable');
+      if (other) return await pass(response, request.method, await options.app.servers.file(other[1]!, other[2]!));
+      if (exported) {
+        const { stream, ...file } = exportFile(options.app.home, exported[1]!);
+        return await pass(response, request.method, { ...file, cache: 'no-store', body: stream() });
+      }
       if (!isShownResource(resource![1]!)) return refuse(response, 404, 'Not found.');
       return sendFile(request, response, fileInside(options.resources, resource![1]!), 'private, max-age=3600');
     }
@@ -103,6 +114,7 @@ function answer(options: ServeOptions, guard: HttpGuard, request: IncomingMessag
   } catch (error) {
     if (error instanceof URIError || (error instanceof AppError && error.code === 'denied')) return refuse(response, 400, 'Bad address.');
     if (error instanceof AppError && error.code === 'not-found') return refuse(response, 404, 'Not found.');
+    if (error instanceof AppError && error.code === 'network') return refuse(response, 502, error.message);
     options.onDefect?.(`GET ${request.url?.split('?')[0]}`, error);
     return refuse(response, 500, 'Internal error.');
   }
@@ -135,13 +147,24 @@ function sendFile(request: IncomingMessage, response: ServerResponse, file: stri
   createReadStream(file).on('error', () => response.destroy()).pipe(response);
 }
 
+/** Sends what comes from elsewhere; a body that breaks off breaks off here too. */
+async function pass(response: ServerResponse, method: string, { body, ...file }: Omit<RemoteFile, 'body'> & { body: Readable | RemoteFile['body'] }): Promise<void> {
+  const stream = body === null ? null : body instanceof Readable ? body : Readable.fromWeb(body as never);
+  response.writeHead(200, fileHeaders(file));
+  if (method === 'HEAD' || !stream) {
+    stream?.destroy();
+    response.end();
+  } else await pipeline(stream, response).catch(() => response.destroy());
+}
+
 function refuse(response: ServerResponse, status: number, message: string): void {
+  if (response.headersSent) return void response.destroy();
   response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store' }).end(`${message}\n`);
 }
 
 function serveSocket(server: Server, guard: HttpGuard, options: ServeOptions): WebSocketServer {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_MESSAGE, perMessageDeflate: false });
-  const dispatch = createDispatcher(options.app.handlers, options.onDefect);
+  const dispatch = createDispatcher(options.app.handlers, options.onDefect, (server, name, input) => options.app.servers.ask(server, name, input));
   server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy());
     const url = new URL(request.url ?? '/', 'http://localhost');
@@ -163,11 +186,11 @@ function serveClient(client: WebSocket, app: App, dispatch: ReturnType<typeof cr
     if (client.bufferedAmount > MAX_BACKLOG) return client.terminate();
     client.send(JSON.stringify(message));
   };
-  const unlisten = app.on((event, payload) => send({ event, payload }));
-  client.on('close', unlisten);
+  const unlisten = [app.on((event, payload) => send({ event, payload })), app.servers.on((server, event, payload) => send({ event, payload, server }))];
+  client.on('close', () => unlisten.forEach((stop) => stop()));
   client.on('error', () => client.terminate());
   client.on('message', (data, binary) => {
-    let message: { id?: unknown; name?: unknown; input?: unknown } | null;
+    let message: { id?: unknown; name?: unknown; input?: unknown; server?: unknown } | null;
     try {
       if (binary) throw new SyntaxError('text only');
       message = JSON.parse(String(data)) as typeof message;
@@ -175,7 +198,7 @@ function serveClient(client: WebSocket, app: App, dispatch: ReturnType<typeof cr
       return client.close(1007, 'JSON text only');
     }
     if (typeof message !== 'object' || message === null || !Number.isSafeInteger(message.id)) return client.close(1008, 'A message needs an id');
-    const { id, name, input } = message;
-    void dispatch(name, input).then((reply) => send({ id, reply }));
+    const { id, name, input, server } = message;
+    void dispatch(name, input, server).then((reply) => send({ id, reply }));
   });
 }

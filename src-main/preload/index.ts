@@ -7,13 +7,13 @@ const events = new Set(Object.keys(EVENTS));
 
 const transport: Transport = {
   kind: 'electron',
-  request: async (name, input) => {
+  request: async (name, input, server) => {
     if (!requests.has(name)) return { ok: false, error: { code: 'not-found', message: `There is no request "${name}".` } };
-    return (await ipcRenderer.invoke('drtune:request', name, input)) as Reply<unknown>;
+    return (await ipcRenderer.invoke('drtune:request', name, input, server)) as Reply<unknown>;
   },
   on: (listener) => {
-    const pass = (_: unknown, name: string, payload: unknown): void => {
-      if (events.has(name)) listener(name, payload);
+    const pass = (_: unknown, name: string, payload: unknown, server?: string): void => {
+      if (events.has(name)) listener(name, payload, server);
     };
     ipcRenderer.on('drtune:event', pass);
     return () => void ipcRenderer.off('drtune:event', pass);
@@ -24,8 +24,7 @@ const transport: Transport = {
     if (path !== '') ipcRenderer.send('drtune:dropped', path);
     return path;
   },
-  imageUrl: (imageId) => `app://studio/image/${imageId}`,
-  resourceUrl: (path) => `app://studio/resource/${path.split('/').map(encodeURIComponent).join('/')}`,
+  fileUrl: (path) => `app://studio/${path.split('/').map(encodeURIComponent).join('/')}`,
 };
 
 contextBridge.exposeInMainWorld('drtune', transport);

@@ -1,6 +1,6 @@
 /** The only file that touches the transport: typed requests that throw ApiError, typed events, picture addresses. */
 import { shallowRef } from 'vue';
-import type { EventName, EventPayload, RequestInput, RequestName, RequestOutput, Transport } from '#contract/api.ts';
+import { HERE_ONLY, type EventName, type EventPayload, type RequestInput, type RequestName, type RequestOutput, type Transport } from '#contract/api.ts';
 import { webSocketTransport, type ConnectionState } from './websocket.ts';
 
 export class ApiError extends Error {
@@ -17,8 +17,13 @@ export class ApiError extends Error {
 /** Whether the main process can be reached; the banner shows anything but "connected". */
 export const connection = shallowRef<ConnectionState>('connecting');
 
+/** The machine that is shown, by its id on the list of servers; null is this one. Kept for this tab. */
+const SERVER = 'drtune.server';
+const server = shallowRef<string | null>(globalThis.sessionStorage?.getItem(SERVER) ?? null);
+
 let transport: Transport | undefined;
 const reconnected = new Set<() => void>();
+let startAnew = (): void => {};
 
 function setConnection(state: ConnectionState): void {
   const before = connection.value;
@@ -57,28 +62,57 @@ function current(): Transport {
   return transport;
 }
 
+async function ask<N extends RequestName>(name: N, input: RequestInput<N>, of: string | null): Promise<RequestOutput<N>> {
+  // Vue proxies cannot be cloned by Electron's bridge; every input is plain JSON anyway.
+  const reply = await current().request(name, JSON.parse(JSON.stringify(input)), of ?? undefined);
+  if (!reply.ok) throw new ApiError(reply.error.code, reply.error.message, reply.error.hint);
+  return reply.value as RequestOutput<N>;
+}
+
+/** Requests and events are of the machine that is shown, but for what concerns this one only. */
+const machineOf = (name: string): string | null => (HERE_ONLY.has(name) ? null : server.value);
+const file = (path: string): string => current().fileUrl(server.value === null ? path : `server/${server.value}/${path}`);
+
 export const api = {
-  async request<N extends RequestName>(name: N, input: RequestInput<N>): Promise<RequestOutput<N>> {
-    // Vue proxies cannot be cloned by Electron's bridge; every input is plain JSON anyway.
-    const reply = await current().request(name, JSON.parse(JSON.stringify(input)));
-    if (!reply.ok) throw new ApiError(reply.error.code, reply.error.message, reply.error.hint);
-    return reply.value as RequestOutput<N>;
-  },
+  request: <N extends RequestName>(name: N, input: RequestInput<N>): Promise<RequestOutput<N>> => ask(name, input, machineOf(name)),
+  /** Of this machine, whichever is shown. */
+  requestHere: <N extends RequestName>(name: N, input: RequestInput<N>): Promise<RequestOutput<N>> => ask(name, input, null),
   on<N extends EventName>(name: N, listener: (payload: EventPayload<N>) => void): () => void {
-    return current().on((event, payload) => {
-      if (event === name) listener(payload as EventPayload<N>);
+    return current().on((event, payload, from) => {
+      if (event === name && (from ?? null) === machineOf(name)) listener(payload as EventPayload<N>);
     });
+  },
+  /** The machine that is shown, null for this one. */
+  server: (): string | null => server.value,
+  /** Shows another machine from now on: the pages, which hold the data of the one before, are started anew. */
+  showServer(id: string | null): void {
+    if (id === server.value) return;
+    server.value = id;
+    if (id === null) sessionStorage.removeItem(SERVER);
+    else sessionStorage.setItem(SERVER, id);
+    startAnew();
+  },
+  /** Who starts the pages anew. */
+  onServer(listener: () => void): void {
+    startAnew = listener;
+  },
+  /** The machine that is shown can be asked again. */
+  cameBack(): void {
+    for (const listener of reconnected) listener();
   },
   /** Called each time a lost connection is back: what was shown may be old. */
   onReconnect(listener: () => void): () => void {
     reconnected.add(listener);
     return () => reconnected.delete(listener);
   },
-  imageUrl: (id: number): string => current().imageUrl(id),
-  resourceUrl: (path: string): string => current().resourceUrl(path),
-  /** Path of a dropped file or folder; undefined in a browser, which keeps it to itself. */
-  pathOf: (file: File): string | undefined => current().pathOf?.(file) || undefined,
-  kind: (): Transport['kind'] => current().kind,
+  imageUrl: (id: number): string => file(`image/${id}`),
+  resourceUrl: (path: string): string => file(`resource/${path}`),
+  /** Where an export can be had, by the path it was written to. */
+  exportUrl: (path: string): string => file(`export/${path.split(/[\\/]/).at(-1)}`),
+  /** Path of a dropped file or folder; undefined in a browser, which keeps it to itself, and of no use to another machine. */
+  pathOf: (dropped: File): string | undefined => (server.value === null ? current().pathOf?.(dropped) || undefined : undefined),
+  /** What the machine that is shown can do: one with a window has the system's dialogs. */
+  kind: (): Transport['kind'] => (server.value === null ? current().kind : 'served'),
 };
 
 /** An error in the words to show: what happened, and what to do. */

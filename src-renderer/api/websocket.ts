@@ -23,7 +23,7 @@ const LOST: Reply<unknown> = { ok: false, error: { code: 'disconnected', message
 export function webSocketTransport(options: WebSocketOptions): Transport {
   const backoff = options.backoffMs ?? [250, 500, 1000, 2000, 5000];
   const query = `?token=${encodeURIComponent(options.token)}`;
-  const listeners = new Set<(name: string, payload: unknown) => void>();
+  const listeners = new Set<Parameters<Transport['on']>[0]>();
   const pending = new Map<number, (reply: Reply<unknown>) => void>();
   const unsent: string[] = [];
   let socket: SocketLike | undefined;
@@ -39,9 +39,9 @@ export function webSocketTransport(options: WebSocketOptions): Transport {
       options.onState('connected');
     });
     current.addEventListener('message', ({ data }) => {
-      const message = JSON.parse(String(data)) as { id?: number; reply?: Reply<unknown>; event?: string; payload?: unknown };
+      const message = JSON.parse(String(data)) as { id?: number; reply?: Reply<unknown>; event?: string; payload?: unknown; server?: string };
       if (message.event !== undefined) {
-        for (const listener of listeners) listener(message.event, message.payload);
+        for (const listener of listeners) listener(message.event, message.payload, message.server);
       } else if (message.id !== undefined && message.reply) {
         pending.get(message.id)?.(message.reply);
         pending.delete(message.id);
@@ -62,12 +62,12 @@ export function webSocketTransport(options: WebSocketOptions): Transport {
 
   return {
     kind: 'served',
-    request(name, input) {
+    request(name, input, server) {
       return new Promise((resolve) => {
         if (!socket) return resolve(LOST);
         const id = nextId++;
         pending.set(id, resolve);
-        const line = JSON.stringify({ id, name, input });
+        const line = JSON.stringify({ id, name, input, server });
         if (socket.readyState === 1) socket.send(line);
         else unsent.push(line);
       });
@@ -76,7 +76,6 @@ export function webSocketTransport(options: WebSocketOptions): Transport {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    imageUrl: (imageId) => `${options.origin}/image/${imageId}${query}`,
-    resourceUrl: (path) => `${options.origin}/resource/${path.split('/').map(encodeURIComponent).join('/')}${query}`,
+    fileUrl: (path) => `${options.origin}/${path.split('/').map(encodeURIComponent).join('/')}${query}`,
   };
 }

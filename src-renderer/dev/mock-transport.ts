@@ -157,6 +157,11 @@ export function mockTransport(state: 'full' | 'empty' | 'failing' = 'full', step
     'releases.latest': () => ({ current: '0.1.0', newer: null, page: null, problem: null }),
     'settings.get': () => settings,
     'settings.set': (part: Record<string, unknown>) => (settings = { ...settings, ...part }),
+    'servers.list': () => [],
+    'servers.add': () => fail('network', 'There is no network in the mock.'),
+    'servers.update': () => fail('not-found', 'There is no such machine.'),
+    'servers.remove': () => ({}),
+    'servers.connect': () => ({}),
   };
 
   return {

@@ -3,9 +3,11 @@ import { defineStore } from 'pinia';
 import { computed, ref, watch } from 'vue';
 import { runConfigSchema, type RunConfig } from '#contract/run.ts';
 import { expandPrompts, PromptError } from '#contract/prompts.ts';
+import { api } from '../api/client.ts';
 import { lines, setEffort as withEffort, type Effort, effortOf } from './effort.ts';
 
-const KEY = 'drtune.draft.1';
+/** Each machine has a draft of its own: it names that machine's models. */
+const key = (): string => `drtune.draft.1${api.server() === null ? '' : `.${api.server()}`}`;
 /** Text of the prompts is kept as typed; empty lines and all. */
 export interface Draft { name: string; from: string | null; promptText: string; heldOutText: string; config: Omit<RunConfig, 'prompts' | 'heldOutPrompts'> }
 
@@ -71,6 +73,7 @@ export function expandedLines(text: string, seed: number): string[] {
 }
 
 export const useDraftStore = defineStore('draft', () => {
+  const kept = key();
   const draft = ref<Draft>(read() ?? draftOf({ ...FIRST, prompts: [] }));
   const untouched = ref(read() === null);
   const issues = computed(() => issuesOf(draft.value));
@@ -84,7 +87,7 @@ export const useDraftStore = defineStore('draft', () => {
 
   watch(draft, (value) => {
     untouched.value = false;
-    localStorage.setItem(KEY, JSON.stringify(value));
+    localStorage.setItem(kept, JSON.stringify(value));
   }, { deep: true, flush: 'sync' });
 
   function take(value: RunConfig, name = '', from: string | null = null): void {
@@ -94,7 +97,7 @@ export const useDraftStore = defineStore('draft', () => {
     draft.value.config = withEffort(draft.value.config, level);
   }
   function forget(): void {
-    localStorage.removeItem(KEY);
+    localStorage.removeItem(kept);
     untouched.value = true;
   }
   return { draft, untouched, issues, config, prompts, heldOut, effort, take, setEffort, forget };
@@ -102,7 +105,7 @@ export const useDraftStore = defineStore('draft', () => {
 
 function read(): Draft | null {
   try {
-    const text = localStorage.getItem(KEY);
+    const text = localStorage.getItem(key());
     if (text === null) return null;
     const draft = JSON.parse(text) as Draft;
     // Settings a newer version added get their defaults; what no longer fits is given up.

@@ -10,12 +10,15 @@ export const useSystemStore = defineStore('system', () => {
   const engine = computed(() => info.value?.engines.find((one) => one.active) ?? null);
 
   async function load(): Promise<void> {
-    const [system, set] = await Promise.all([api.request('system.get', {}), api.request('settings.get', {})]);
+    const [system, there, here] = await Promise.all([api.request('system.get', {}), api.request('settings.get', {}), api.requestHere('settings.get', {})]);
     info.value = system;
-    settings.value = set;
+    settings.value = { ...here, engine: there.engine };
   }
-  async function change(part: Partial<Settings>): Promise<void> {
-    settings.value = await api.request('settings.set', part);
+  /** The engine is the machine's that is shown; all else is of this window. */
+  async function change({ engine: chosen, ...rest }: Partial<Settings>): Promise<void> {
+    const here = await api.requestHere('settings.set', rest);
+    const there = chosen === undefined ? settings.value : await api.request('settings.set', { engine: chosen });
+    settings.value = { ...here, engine: there.engine };
     info.value = await api.request('system.get', {});
   }
   function apply(system: SystemInfo): void {

@@ -9,8 +9,9 @@ import { z } from 'zod';
 import type { AnyAnswer, AnyRequest, HelperPort } from '../../src-main/app/helper.ts';
 import { answerLibrary } from '../../src-main/app/library-jobs.ts';
 import { openApp } from '../../src-main/app/open-app.ts';
+import type { Hear, Wire } from '../../src-main/app/server-links.ts';
 import { rewardInfos } from '../../src-main/rewards/index.ts';
-import { REQUESTS, type RequestName } from '../../src-main/contract/api.ts';
+import { EVENTS, HERE_ONLY, REQUESTS, type RequestName } from '../../src-main/contract/api.ts';
 import { createDispatcher } from '../../src-main/ipc/dispatcher.ts';
 import type { FromTrainer, TrainerPort } from '../../src-main/worker/protocol.ts';
 import { seededNumbers } from './random.ts';
@@ -34,6 +35,7 @@ const TEXTS = [
 ];
 const NUMBERS = [0, -0, 1, -1, 2, 5, 0.5, 1e-9, 1e9, 2 ** 31, 2 ** 53, -(2 ** 53), 1e308, 4294967296, 9007199254740993];
 const ids: string[] = ['r', 'nothing-here'];
+const servers: string[] = [];
 
 function text(): string {
   const kind = below(10);
@@ -109,19 +111,42 @@ function launchHelper(): HelperPort {
   return { onMessage: (listener) => void listeners.push(listener), onExit: (listener) => void exits.push(listener), kill: () => {}, send: (message) => void (message.kind !== 'tried' && setImmediate(() => void serve(message))) };
 }
 
+/** Another machine that answers anything, or nothing, and never what was asked for. */
+const wire: Wire = {
+  dial: (_, hear: Hear) => {
+    setImmediate(() => (random() < 0.8 ? hear.open() : hear.end('no', pick([401, 403, 404, 500]))));
+    return {
+      close: () => {},
+      send: (text) => void setImmediate(() => {
+        const { id } = JSON.parse(text) as { id: number };
+        for (let more = below(3); more > 0; more--) hear.message(random() < 0.5 ? text : JSON.stringify({ event: pick(['run.event', 'run.summary', 'system', 'go', 'servers', '__proto__']), payload: anything(), ...(random() < 0.3 ? { server: 'x' } : {}) }));
+        if (random() < 0.02) hear.end('cut');
+        else hear.message(JSON.stringify({ id, reply: pick([{ ok: true, value: anything() }, { ok: true, value: {} }, { ok: true, value: [] }, { ok: false, error: { code: 'config', message: 'That is wrong there.' } }, { ok: false, error: anything() }, anything()]) }));
+        setImmediate(() => hear.message(JSON.stringify({ id, reply: { ok: false, error: { code: 'config', message: 'The last word.' } } })));
+      }),
+    };
+  },
+  fetch: async () => new Response('x', { status: pick([200, 404]) }),
+};
+
 const defects: string[] = [];
 const counts: Record<string, number> = {};
+let relayed = 0;
 const answered: Record<string, number> = {};
 const unsent: string[] = [];
 process.on('uncaughtException', (error) => defects.push(`uncaught: ${error.stack}`));
 process.on('unhandledRejection', (error) => defects.push(`unhandled: ${error instanceof Error ? error.stack : String(error)}`));
 
-const app = openApp({ home, launchTrainer, launchHelper, pickPath: async () => pick([null, `${home}/fake`]) });
+const app = openApp({ home, launchTrainer, launchHelper, wire, pickPath: async () => pick([null, `${home}/fake`]) });
 let current = '';
-const dispatch = createDispatcher(app.handlers, (name, error) => defects.push(`${name} ${current}: ${error instanceof Error ? error.stack : String(error)}`));
+const dispatch = createDispatcher(app.handlers, (name, error) => defects.push(`${name} ${current}: ${error instanceof Error ? error.stack : String(error)}`), (server, name, input) => app.servers.ask(server, name, input));
+for (const name of ['other', 'third']) servers.push(app.servers.add(name, `http://${name}:1`, 'token').id);
+app.servers.on((server, name, payload) => {
+  if (!servers.includes(server) || !EVENTS[name].safeParse(payload).success || HERE_ONLY.has(name)) defects.push(`an event "${name}" of ${server} got through: ${JSON.stringify(payload)}`);
+});
 const names = Object.keys(REQUESTS) as RequestName[];
 const schemas = new Map(names.map((name) => [name, z.toJSONSchema(REQUESTS[name].input, { io: 'input', unrepresentable: 'any' }) as Schema]));
-const codes = new Set(['config', 'weights', 'engine', 'network', 'disk', 'history', 'run', 'busy', 'not-found', 'denied']);
+const codes = new Set(['disconnected', 'config', 'weights', 'engine', 'network', 'disk', 'history', 'run', 'busy', 'not-found', 'denied']);
 
 for (let index = 0; index < Number(cases); index++) {
   const name = random() < 0.03 ? anything() : pick(names);
@@ -129,7 +154,10 @@ for (let index = 0; index < Number(cases); index++) {
   const input = random() < 0.15 || !schema ? anything() : like(schema, pick([0, 0, 0.05, 0.3]));
   current = JSON.stringify(input)?.slice(0, 500) ?? '';
   // Both transports carry JSON; what cannot be written as JSON cannot come.
-  const reply = await dispatch(name, input === undefined ? undefined : JSON.parse(JSON.stringify(input)));
+  const server = random() < 0.25 ? (random() < 0.1 ? anything() : pick(servers)) : undefined;
+  if (server !== undefined && random() < 0.05) app.servers.connect(servers[0]!);
+  const reply = await dispatch(name, input === undefined ? undefined : JSON.parse(JSON.stringify(input)), server);
+  if (server !== undefined) relayed++;
   if (reply.ok) {
     answered[String(name)] = (answered[String(name)] ?? 0) + 1;
     const { id } = (reply.value ?? {}) as { id?: unknown };
@@ -144,5 +172,5 @@ for (let index = 0; index < Number(cases); index++) {
 }
 await app.close(0);
 const dispatched = Object.values(counts).reduce((sum, each) => sum + each, 0) + Object.values(answered).reduce((sum, each) => sum + each, 0);
-process.stdout.write(`${JSON.stringify({ dispatched, counts, answered, requests: names.length, defects: defects.slice(0, 20), unsent: unsent.slice(0, 5), log: readFileSync(join(home, 'history.sqlite')).length > 0 })}\n`);
+process.stdout.write(`${JSON.stringify({ dispatched, relayed, counts, answered, requests: names.length, defects: defects.slice(0, 20), unsent: unsent.slice(0, 5), log: readFileSync(join(home, 'history.sqlite')).length > 0 })}\n`);
 process.exit(0);

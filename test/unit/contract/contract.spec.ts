@@ -24,7 +24,7 @@ describe('contract', () => {
     expect(Object.keys(handlers).sort()).toEqual(Object.keys(REQUESTS).sort());
     expectTypeOf<keyof Handlers>().toEqualTypeOf<RequestName>();
     expectTypeOf(handlers).toEqualTypeOf<Handlers>();
-    expectTypeOf<EventName>().toEqualTypeOf<'run.event' | 'run.summary' | 'run.export' | 'system' | 'models.downloads' | 'files.given' | 'go'>();
+    expectTypeOf<EventName>().toEqualTypeOf<'run.event' | 'run.summary' | 'work' | 'system' | 'models.downloads' | 'files.given' | 'go' | 'servers'>();
   });
 
   it('is all the preload script passes on', async () => {
@@ -42,6 +42,9 @@ describe('contract', () => {
     expect(seen).toEqual(Object.keys(EVENTS));
     stop();
     expect(listeners).toEqual([]);
-    expect(bridge.imageUrl(7)).toBe('app://studio/image/7');
+    expect(bridge.fileUrl('image/7')).toBe('app://studio/image/7');
+    expect(bridge.fileUrl('export/../a b')).toBe('app://studio/export/../a%20b');
+    await bridge.request('runs.list', {}, '0123456789ab');
+    expect(invoked.at(-1)).toEqual(['drtune:request', 'runs.list', {}, '0123456789ab']);
   });
 });

@@ -90,11 +90,14 @@ const { registerIpc } = await import('../../../src-main/ipc/register.ts');
 const { utilityTrainer } = await import('../../../src-main/ipc/electron-processes.ts');
 const { powerSaveBlocker } = await import('electron');
 
-function fakeApp(): App & { emit(name: string, payload: unknown): void; running: string | null; notifications: boolean; published: unknown[]; stopped: string[]; paths: string[] } {
+function fakeApp(): App & { emit(name: string, payload: unknown): void; running: string | null; notifications: boolean; published: unknown[]; stopped: string[]; paths: string[]; relayed: unknown[]; emitRemote(...event: unknown[]): void } {
+  const remote = new Set<(...event: unknown[]) => void>();
   const listeners = new Set<(name: string, payload: unknown) => void>();
   const app = {
     running: null as string | null, on: (listener: never) => (listeners.add(listener), () => listeners.delete(listener)),
     emit: (name: string, payload: unknown) => listeners.forEach((listener) => listener(name, payload)),
+    relayed: [] as unknown[], emitRemote: (...event: unknown[]) => remote.forEach((listener) => listener(...event)),
+    servers: { on: (listener: never) => (remote.add(listener), () => remote.delete(listener)), ask: async (...question: unknown[]) => (app.relayed.push(question), { ok: true, value: 'from there' }) },
     notifications: true, published: [] as unknown[], stopped: [] as string[], paths: [] as string[],
     handlers: {
       'settings.get': async () => ({ theme: 'dark', notifications: app.notifications }),
@@ -220,7 +223,7 @@ describe('the channel', () => {
     const app = fakeApp();
     const window = openWindow('/p', '/nowhere');
     const close = registerIpc(app, window, () => {});
-    const ask = state.handlers.get('drtune:request') as unknown as (event: { senderFrame: unknown }, name: unknown, input: unknown) => Promise<unknown>;
+    const ask = state.handlers.get('drtune:request') as unknown as (event: { senderFrame: unknown }, name: unknown, input: unknown, server?: unknown) => Promise<unknown>;
     expect(await ask({ senderFrame: window.webContents.mainFrame }, 'settings.get', {})).toEqual({ ok: true, value: { theme: 'dark', notifications: true } });
     for (const senderFrame of [null, { origin: 'app://studio' }, { origin: 'https://evil.example' }]) {
       expect(await ask({ senderFrame }, 'settings.get', {})).toMatchObject({ ok: false, error: { code: 'denied' } });
@@ -232,9 +235,17 @@ describe('the channel', () => {
     expect(await ask({ senderFrame: window.webContents.mainFrame }, 'settings.set', { theme: 'pink' })).toMatchObject({ ok: false, error: { code: 'config' } });
     (window.webContents.mainFrame as { origin: string }).origin = 'https://evil.example';
     expect(await ask({ senderFrame: window.webContents.mainFrame }, 'settings.get', {})).toMatchObject({ error: { code: 'denied' } });
+    expect(await ask({ senderFrame: window.webContents.mainFrame }, 'runs.list', {}, '0123456789ab')).toMatchObject({ error: { code: 'denied' } });
+    (window.webContents.mainFrame as { origin: string }).origin = 'app://studio';
+    expect(app.relayed).toEqual([]);
+    expect(await ask({ senderFrame: window.webContents.mainFrame }, 'runs.list', {}, '0123456789ab')).toEqual({ ok: true, value: 'from there' });
+    expect(app.relayed).toEqual([['0123456789ab', 'runs.list', {}]]);
     app.emit('system', { a: 1 });
-    expect((window.webContents as unknown as { sent: unknown[] }).sent).toEqual([['drtune:event', 'system', { a: 1 }]]);
+    app.emitRemote('0123456789ab', 'system', { b: 2 });
+    expect((window.webContents as unknown as { sent: unknown[] }).sent).toEqual([['drtune:event', 'system', { a: 1 }], ['drtune:event', 'system', { b: 2 }, '0123456789ab']]);
     close();
+    app.emitRemote('0123456789ab', 'system', {});
+    expect((window.webContents as unknown as { sent: unknown[] }).sent).toHaveLength(2);
     expect(state.handlers.size).toBe(0);
   });
 });

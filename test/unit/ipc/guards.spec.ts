@@ -96,12 +96,16 @@ describe('app://studio', () => {
     return { pages: join(home, 'pages'), resources: join(home, 'pages'), imageFile: (id: number) => {
       if (id !== 5) throw new AppError('not-found', 'none');
       return join(home, '5.png');
+    }, remote: async (server: string, path: string) => {
+      if (path !== 'image/7') throw new AppError(path === 'image/9' ? 'denied' : 'not-found', 'none');
+      return { type: 'image/png', bytes: server.length, name: null, cache: 'no-store', body: new Response(server).body };
     } };
   }
   it.each([
     ['app://studio/index.html', 200, '<p>page'], ['app://studio/runs/abc', 200, '<p>page'], ['app://studio/assets/a.js', 200, 'let a'], ['app://studio/image/5', 200, 'png'],
     ['app://studio/image/6', 404, ''], ['app://studio/..%2fsecret.txt', 400, ''], ['app://studio/%2e%2e/secret.txt', 404, ''], ['app://studio/..%5csecret.txt', 404, ''],
     ['app://elsewhere/index.html', 404, ''], ['app://studio/%ff', 400, ''], ['app://studio/resource/package.json', 404, ''], ['app://studio/a%00.js', 400, ''],
+    ['app://studio/server/0123456789ab/image/7', 200, '0123456789ab'], ['app://studio/server/0123456789ab/image/8', 404, ''], ['app://studio/server/0123456789ab/image/9', 400, ''], ['app://studio/server/0123456789AB/image/7', 200, '<p>page'],
   ])('%s', async (address, status, body) => {
     const response = await answerAppUrl(address, 'GET', files());
     expect(response.status).toBe(status);

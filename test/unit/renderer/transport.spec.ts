@@ -46,8 +46,8 @@ describe('the WebSocket transport', () => {
   it('carries the token in its address and in pictures', () => {
     const { sockets, transport } = setUp();
     expect(sockets[0]!.url).toBe('ws://127.0.0.1:1/ws?token=a%20b');
-    expect(transport.imageUrl(7)).toBe('http://127.0.0.1:1/image/7?token=a%20b');
-    expect(transport.resourceUrl('starter/a b.png')).toBe('http://127.0.0.1:1/resource/starter/a%20b.png?token=a%20b');
+    expect(transport.fileUrl('image/7')).toBe('http://127.0.0.1:1/image/7?token=a%20b');
+    expect(transport.fileUrl('resource/starter/a b.png')).toBe('http://127.0.0.1:1/resource/starter/a%20b.png?token=a%20b');
   });
 
   it('keeps early requests until the socket opens and matches replies by id', async () => {
