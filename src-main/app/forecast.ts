@@ -109,7 +109,7 @@ function planOf(config: RunConfig, { model, engine, availableBytes }: ForecastIn
 
 /** Whether a run needs the memory of an earlier one. */
 function sameShape(earlier: Measured, config: RunConfig, width: number, height: number): boolean {
-  const own = (from: RunConfig): unknown[] => [from.batch, from.memory, from.guidance > 1, from.algorithm, from.lora.rank, from.lora.targets, from.rewards, from.heldOutRewards];
+  const own = (from: RunConfig): unknown[] => [from.batch, from.memory, from.guidance > 1, from.algorithm, from.lora, from.rewards, from.heldOutRewards];
   return earlier.width === width && earlier.height === height && JSON.stringify(own(earlier.config)) === JSON.stringify(own(config));
 }
 

@@ -7,6 +7,7 @@ export const OPTIMIZERS = ['adamw', 'adafactor', 'prodigy'] as const;
 export const LONG_PROMPTS = ['truncate', 'chunk'] as const;
 export const PROMPT_SYNTAXES = ['plain', 'a1111'] as const;
 export const ENGINES = ['auto', 'tensorflow', 'webgpu', 'wasm'] as const;
+export const LORA_METHODS = ['lora', 'dora', 'lokr'] as const;
 export const LORA_TARGETS = ['to_q', 'to_k', 'to_v', 'to_out.0'] as const;
 
 const positiveInt = z.number().int().min(1);
@@ -52,6 +53,8 @@ export function appliesTo({ prompts }: Pick<RewardTerm, 'prompts'>, prompt: stri
 }
 
 export const loraSchema = z.strictObject({
+  /** lora: two thin matrices a layer; dora: the layer's size apart from its direction besides; lokr: a Kronecker product, smaller still. */
+  method: z.enum(LORA_METHODS).default('lora'),
   rank: positiveInt.max(1024).default(16),
   /** Scale is alpha / rank; alpha = rank if left out. */
   alpha: z.number().positive().optional(),
@@ -59,6 +62,8 @@ export const loraSchema = z.strictObject({
   rankStabilized: z.boolean().default(false),
   /** Share of each module's ranks that a training pass leaves out, the others made larger by 1 / (1 - share). */
   rankDropout: unit.lt(1).default(0),
+  /** lokr: the size of the first factor, as PEFT's decompose_factor; -1 = near the square root of the layer's. */
+  factor: z.number().int().refine((value) => value === -1 || value > 0, 'must be -1 or above 0').default(-1),
   /** Ends of the names of the UNet's linear layers and convolutions. */
   targets: z.array(z.string().min(1)).min(1).default([...LORA_TARGETS]),
   /** A LoRA file to start from. */

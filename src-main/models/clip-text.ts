@@ -14,6 +14,7 @@ import type { ModelFiles, TextEncoderName } from './files.ts';
 
 export interface ClipText {
   readonly config: ClipTextConfig;
+  readonly weights: Weights;
   readonly parameters: number;
   readonly bytes: number;
   encode(ids: readonly (readonly number[])[], options: HiddenState, adapter?: Adapter | null): EncodedText;
@@ -49,6 +50,9 @@ export function loadClipText(engine: Engine, files: ModelFiles, part: TextEncode
   });
   return {
     config, parameters: resident.parameters, bytes: resident.bytes, loading: () => resident.loading(), release: () => resident.release(),
+    get weights() {
+      return resident.get();
+    },
     encode: (ids, options, adapter = null) => encodeText(engine, config, resident.get(), ids, options, adapter),
     loraTargets: () => adaptableModules(clipTextParameters(config)),
   };

@@ -5,7 +5,7 @@ import { tf, type Tensor, type Tensor2D, type Tensor3D, type Tensor4D } from '..
 import { keeping, type Engine } from '../engine/engine.ts';
 import { diffusersActivations } from '../nn/activations.ts';
 import { sinusoidalEmbedding, timestepEmbedding } from '../nn/embeddings.ts';
-import { adaptableModules, blockAdapter, blockScale, loraConv, loraLinear, type Adapter, type BlockAdapter, type LoraPair, type LoraTarget } from '../nn/lora.ts';
+import { adaptableModules, blockAdapter, blockScale, loraConv, loraLinear, type Adapter, type BlockAdapter, type LoraModule, type LoraTarget } from '../nn/lora.ts';
 import { downsample, normConv, resnet, upsample, type ResnetOptions } from '../nn/resnet.ts';
 import { transformer2d } from '../nn/transformer.ts';
 import type { Weights } from '../nn/parameters.ts';
@@ -71,8 +71,8 @@ export function loadUNet(anyEngine: Engine, files: ModelFiles, { precision, memo
         const weights = resident.get();
         if (!whole) return unetForward(engine, config, weights, adapter, tensors) as Tensor4D;
         const scale = adapter?.scale ?? 0;
-        const traced = engine.trace(`unet ${scale} ${code}`, (w: Weights, modules: AdapterTree, input: Weights) =>
-          unetForward(engine, config, w, adapter && { scale, modules: modules as unknown as Adapter['modules'] }, input));
+        const traced = engine.trace(`unet ${scale} ${code}`, (w: Weights, modules: ReturnType<typeof adapterTree>, input: Weights) =>
+          unetForward(engine, config, w, adapter && { scale, modules }, input));
         return traced(weights, adapterTree(adapter), tensors) as Tensor4D;
       });
     },
@@ -86,14 +86,9 @@ export function unetLoraTargets(config: UNetConfig, targets?: readonly string[])
   return adaptableModules(unetParameters(config), targets).map((target) => ({ ...target, original: original(`${target.path}.weight`)?.replace(/\.weight$/, '') }));
 }
 
-interface AdapterTree {
-  readonly [path: string]: { readonly a: Tensor; readonly b: Tensor };
-}
-
-function adapterTree(adapter: Adapter | null): AdapterTree {
-  const tree: Record<string, LoraPair> = {};
-  for (const [path, pair] of Object.entries(adapter?.modules ?? {})) if (pair) tree[path] = { a: pair.a, b: pair.b };
-  return tree;
+/** The matrices of all modules, as a tree of tensors. */
+function adapterTree(adapter: Adapter | null): Record<string, Pick<LoraModule, 'matrices'>> {
+  return Object.fromEntries(Object.entries(adapter?.modules ?? {}).flatMap(([path, own]) => (own ? [[path, { matrices: own.matrices }]] : [])));
 }
 
 /**

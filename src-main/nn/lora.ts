@@ -1,15 +1,28 @@
-/** LoRA with PEFT semantics: y = W x + (alpha / rank) B A x. Source: Hu et al., arXiv 2106.09685; peft's LoraLayer. */
+/**
+ * What is added to frozen layers, with PEFT's semantics:
+ * - LoRA: y = W x + s B A x. Source: Hu et al., arXiv 2106.09685; peft tuners/lora/layer.py.
+ * - DoRA: y = m / |W + s B A| (W x + s B A x), rows scaled each by itself. Source: Liu et al., arXiv 2402.09353; peft tuners/lora/dora.py.
+ * - LoKr: y = W x + s (w1 (x) w2) x, a Kronecker product. Source: Yeh et al., arXiv 2309.14859; peft tuners/lokr/layer.py.
+ */
+import { customOp } from '../engine/custom-op.ts';
 import { conv2d, linear, type Padding2D } from '../engine/ops.ts';
 import { tf, type Tensor, type Tensor2D } from '../engine/tf.ts';
 import type { ParameterList, Weights } from './parameters.ts';
 
-/** One module's pair, in torch's orientation. */
-export interface LoraPair {
-  /** [rank, in] */
-  readonly a: Tensor2D;
-  /** [out, rank] */
-  readonly b: Tensor2D;
-  /** Height and width of the filter, where the module is a convolution: then `a` is [rank, in * kh * kw], torch's filter row by row. */
+/**
+ * Matrices by the ends of their names in PEFT's files, in the order in which they are trained:
+ * lora_A [rank, in], lora_B [out, rank]; DoRA's magnitudes [1, out]; LoKr's lokr_w1 [l, m] and lokr_w2 [k, n], each also as a product of two
+ * ([l, rank] and [rank, m]), with out = l k and in = m n.
+ */
+export const MATRICES = ['lora_A.weight', 'lora_B.weight', 'lora_magnitude_vector', 'lokr_w1', 'lokr_w1_a', 'lokr_w1_b', 'lokr_w2', 'lokr_w2_a', 'lokr_w2_b'] as const;
+export type MatrixName = (typeof MATRICES)[number];
+
+/** One module's matrices, in torch's orientation; `strength` [1, 1] is a DoRA's share of the way from the base's weight to its own. */
+export type LoraMatrices = { readonly [name in MatrixName | 'strength']?: Tensor2D };
+
+export interface LoraModule {
+  readonly matrices: LoraMatrices;
+  /** Height and width of the filter, where the module is a convolution: then what stands for `in` is in * kh * kw, torch's filter row by row. */
   readonly kernel?: readonly [number, number];
 }
 
@@ -20,11 +33,13 @@ export type LoraPart = (typeof LORA_PARTS)[number];
 /** What a LoRA file adapts, part by part. */
 export type LoraSet = { readonly [part in LoraPart]?: Adapter };
 
-/** Pairs by diffusers module path, e.g. "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q". */
+/** Matrices by diffusers module path, e.g. "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q". */
 export interface Adapter {
   /** alpha / rank; part of every trace key. */
   readonly scale: number;
-  readonly modules: { readonly [path: string]: LoraPair | undefined };
+  readonly modules: { readonly [path: string]: LoraModule | undefined };
+  /** What a LoKr's shapes were made from, where that is known. */
+  readonly lokr?: { readonly rank: number; readonly factor: number };
 }
 
 /** A linear or convolutional module that can be adapted. */
@@ -39,23 +54,18 @@ export interface LoraTarget {
   readonly original?: string | undefined;
 }
 
-/** The pairs of one block by module name within it; part of a trace's arguments. */
+/** The matrices of one block by module name within it; part of a trace's arguments. */
 export interface BlockAdapter {
-  readonly [module: string]: LoraTree | undefined;
+  readonly [module: string]: LoraMatrices | undefined;
 }
 
-/** {@link LoraPair} as a tree of tensors. */
-export interface LoraTree {
-  readonly [matrix: string]: Tensor;
-}
-
-/** The pairs of `adapter` for the modules below `path` ("" is the network itself), by their names within it; {} without an adapter. */
+/** The matrices of `adapter` for the modules below `path` ("" is the network itself), by their names within it; {} without an adapter. */
 export function blockAdapter(adapter: Adapter | null, path: string, modules: readonly string[]): BlockAdapter {
-  const block: Record<string, LoraTree> = {};
+  const block: Record<string, LoraMatrices> = {};
   if (!adapter) return block;
   for (const module of modules) {
-    const pair = adapter.modules[path === '' ? module : `${path}.${module}`];
-    if (pair) block[module] = { a: pair.a, b: pair.b };
+    const own = adapter.modules[path === '' ? module : `${path}.${module}`];
+    if (own) block[module] = own.matrices;
   }
   return block;
 }
@@ -65,35 +75,86 @@ export function blockScale(adapter: Adapter | null, block: BlockAdapter): number
   return adapter && Object.keys(block).length > 0 ? adapter.scale : 0;
 }
 
+/** The layer itself, by its weight and bias. */
+type Layer = (weight: Tensor, bias?: Tensor) => Tensor;
+
 /**
- * y = W x + bias + scale B A x, the last term where the adapter has a pair for the module.
+ * The adapted layer's output, where the adapter has matrices for the module; else the layer's own.
  * @param x [..., in]
  * @param name the module within its block: `${name}.weight` [out, in] and, if there, `${name}.bias` [out]
  * @returns [..., out]
  */
 export function loraLinear(weights: Weights, adapter: BlockAdapter, scale: number, name: string, x: Tensor): Tensor {
-  const y = linear(x, weights[`${name}.weight`]!, weights[`${name}.bias`]);
-  const pair = adapter[name];
-  if (!pair) return y;
-  return tf.add(y, tf.mul(linear(linear(x, pair['a']!), pair['b']!), scale));
+  return adapted(weights, adapter[name], scale, name, (weight, bias) => linear(x, weight, bias), (a) => linear(x, a));
 }
 
 /**
- * y = conv(x, W) + bias + scale conv1x1(conv(x, A), B), the last term where the adapter has a pair for the module.
- * Source: peft tuners/lora/layer.py Conv2d: A is a filter of W's size, stride and padding, B one of 1x1.
+ * As {@link loraLinear} for a convolution. Source: peft tuners/lora/layer.py Conv2d: A is a filter of W's size, stride and padding, B one of 1x1.
  * @param x [B, h, w, in]
  * @param name the module within its block: `${name}.weight` [kh, kw, in, out] and, if there, `${name}.bias` [out]
  * @returns [B, h', w', out]
  */
 export function loraConv(weights: Weights, adapter: BlockAdapter, scale: number, name: string, x: Tensor, stride = 1, pad: number | Padding2D = 0): Tensor {
-  const filter = weights[`${name}.weight`]!;
-  const y = conv2d(x, filter, weights[`${name}.bias`], stride, pad);
-  const pair = adapter[name];
-  if (!pair) return y;
-  const [kh, kw, inSize] = filter.shape as [number, number, number, number];
-  const rank = pair['a']!.shape[0]!;
-  const down = tf.transpose(tf.reshape(pair['a']!, [rank, inSize, kh, kw]), [2, 3, 1, 0]);
-  return tf.add(y, tf.mul(linear(conv2d(x, down, undefined, stride, pad), pair['b']!), scale));
+  return adapted(weights, adapter[name], scale, name, (weight, bias) => conv2d(x, weight, bias, stride, pad),
+    (a) => conv2d(x, like(weights[`${name}.weight`]!, a), undefined, stride, pad));
+}
+
+/** @param down x through A */
+function adapted(weights: Weights, own: LoraMatrices | undefined, scale: number, name: string, layer: Layer, down: (a: Tensor) => Tensor): Tensor {
+  const [weight, bias] = [weights[`${name}.weight`]!, weights[`${name}.bias`]];
+  if (!own) return layer(weight, bias);
+  const { 'lora_A.weight': a, 'lora_B.weight': b, lora_magnitude_vector: magnitude } = own;
+  if (!a || !b) return layer(tf.add(weight, like(weight, tf.mul(update(own), scale))), bias);
+  const low = tf.mul(linear(down(a), b), scale);
+  if (!magnitude) return tf.add(layer(weight, bias), low);
+  const { ofBase, ofUpdate } = magnitudes(weight, own, scale);
+  const y = tf.add(tf.mul(layer(weight), ofBase), tf.mul(low, ofUpdate));
+  return bias ? tf.add(y, bias) : y;
+}
+
+/** The weights that the adapter changes as layers see them: W + scale B A, or what DoRA and LoKr make of W. By name, new; for {@link Weights} in their place. */
+export function mergedWeights(weights: Weights, { modules, scale }: Adapter): Record<string, Tensor> {
+  return Object.fromEntries(Object.entries(modules).flatMap(([path, own]) => (own ? [[`${path}.weight`, mergedWeight(weights[`${path}.weight`]!, own.matrices, scale)]] : [])));
+}
+
+/** One weight, in the layout it has. */
+export function mergedWeight(weight: Tensor, own: LoraMatrices, scale: number): Tensor {
+  const added = like(weight, tf.mul(update(own), scale));
+  if (!own.lora_magnitude_vector) return tf.add(weight, added);
+  const { ofBase, ofUpdate } = magnitudes(weight, own, scale);
+  const rows = (factors: Tensor): Tensor => (weight.rank === 2 ? tf.reshape(factors, [-1, 1]) : factors); // [1, out] fits filters as it is
+  return tf.add(tf.mul(weight, rows(ofBase)), tf.mul(added, rows(ofUpdate)));
+}
+
+/** Rows of a filter in torch's order, [out, in * kh * kw], in the layout of `weight`: that of a linear layer's [out, in], or [kh, kw, in, out]. */
+function like(weight: Tensor, rows: Tensor): Tensor {
+  if (weight.rank === 2) return rows;
+  const [kh, kw, inSize] = weight.shape as [number, number, number, number];
+  return tf.transpose(tf.reshape(rows, [rows.shape[0]!, inSize, kh, kw]), [2, 3, 1, 0]);
+}
+
+/** What an adapter adds to a weight before its scale, B A or w1 (x) w2: [out, in * kh * kw]. */
+export function update(own: LoraMatrices): Tensor2D {
+  const product = (name: 'lokr_w1' | 'lokr_w2'): Tensor2D => own[name] ?? tf.matMul(own[`${name}_a`]!, own[`${name}_b`]!);
+  if (own['lora_B.weight']) return tf.matMul(own['lora_B.weight'], own['lora_A.weight']!);
+  const [w1, w2] = [product('lokr_w1'), product('lokr_w2')];
+  const [[l, m], [k, n]] = [w1.shape, w2.shape];
+  return tf.reshape(tf.mul(tf.reshape(w1, [l, 1, m, 1]), tf.reshape(w2, [1, k, 1, n])), [l * k, m * n]);
+}
+
+/** |W + scale B A| of each row, [1, out]. @param weight as its layer has it @param own none: |W| */
+export function rowNorms(weight: Tensor, own: LoraMatrices | null = null, scale = 0): Tensor2D {
+  const sum = own ? tf.add(weight, like(weight, tf.mul(update(own), scale))) : weight;
+  const squares = tf.sum(tf.square(sum), weight.rank === 2 ? [1] : [0, 1, 2]);
+  return tf.reshape(tf.sqrt(squares), [1, -1]);
+}
+
+/** By what a DoRA's rows of W and of scale B A are multiplied, [1, out]; the norm counts as a constant, as in the paper's section 4.3. */
+function magnitudes(weight: Tensor, own: LoraMatrices, scale: number): { ofBase: Tensor; ofUpdate: Tensor } {
+  const norms = customOp({ inputs: {}, forward: () => rowNorms(weight, own, scale), backward: () => ({}) });
+  const ratio = tf.div(own.lora_magnitude_vector!, norms);
+  if (!own.strength) return { ofBase: ratio, ofUpdate: ratio };
+  return { ofBase: tf.add(tf.mul(tf.sub(ratio, 1), own.strength), 1), ofUpdate: tf.mul(ratio, own.strength) };
 }
 
 /**

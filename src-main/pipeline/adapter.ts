@@ -1,67 +1,130 @@
 /** LoRA adapters in memory: made, named, combined. */
 import { createHash } from 'node:crypto';
+import { AppError } from '../base/errors.ts';
 import { TorchGenerator } from '../engine/rng.ts';
 import { readFloatsSync, scope } from '../engine/scope.ts';
 import { tf, type Tensor2D } from '../engine/tf.ts';
-import { LORA_PARTS, type Adapter, type LoraPair, type LoraPart, type LoraSet, type LoraTarget } from '../nn/lora.ts';
+import { LORA_PARTS, MATRICES, type Adapter, type LoraMatrices, type LoraModule, type LoraPart, type LoraSet, type LoraTarget } from '../nn/lora.ts';
+
+/** What fresh adapters are made of. */
+export interface AdapterOptions {
+  readonly method?: 'lora' | 'dora' | 'lokr';
+  readonly rank: number;
+  readonly alpha: number;
+  readonly seed: number;
+  /** LoKr: see {@link factorization}. */
+  readonly factor?: number;
+  /** DoRA: |W| of each row of a module's weight, [1, out]; taken over. */
+  readonly norms?: (target: LoraTarget) => Tensor2D;
+}
 
 /**
- * A fresh adapter that changes nothing: A is Kaiming-uniform with a = sqrt(5), so uniform within 1/sqrt(in), and B zero.
- * The caller disposes it. Source: peft tuners/lora/layer.py reset_lora_parameters.
+ * A fresh adapter that changes nothing: A is Kaiming-uniform with a = sqrt(5), so uniform within 1/sqrt(in), and B zero; DoRA's magnitudes are
+ * the weight's own; LoKr's first factor is zero, the others as A. The caller disposes it.
+ * Source: peft tuners/lora/layer.py reset_lora_parameters, tuners/lokr/layer.py update_layer and reset_adapter_parameters.
  */
-export function createAdapter(targets: readonly LoraTarget[], options: { rank: number; alpha: number; seed: number }): Adapter {
-  const { rank, alpha, seed } = options;
+export function createAdapter(targets: readonly LoraTarget[], options: AdapterOptions): Adapter {
+  const { method = 'lora', rank, alpha, seed, factor = -1, norms } = options;
   const generator = new TorchGenerator(seed);
-  const modules: Record<string, LoraPair> = {};
-  for (const { path, inFeatures, outFeatures, kernel } of targets) {
-    const bound = 1 / Math.sqrt(inFeatures);
-    const values = generator.rand(rank * inFeatures).map((u) => u * 2 * bound - bound);
-    modules[path] = { a: tf.tensor2d(values, [rank, inFeatures]), b: tf.zeros([outFeatures, rank]), ...(kernel && { kernel }) };
+  const uniform = (rows: number, columns: number): Tensor2D => {
+    const bound = 1 / Math.sqrt(columns);
+    return tf.tensor2d(generator.rand(rows * columns).map((u) => u * 2 * bound - bound), [rows, columns]);
+  };
+  const modules: Record<string, LoraModule> = {};
+  for (const target of targets) {
+    const { path, inFeatures, outFeatures, kernel } = target;
+    const matrices = method === 'lokr' ? lokrMatrices(target, rank, factor, uniform)
+      : { 'lora_A.weight': uniform(rank, inFeatures), 'lora_B.weight': tf.zeros([outFeatures, rank]) as Tensor2D, ...(method === 'dora' && { lora_magnitude_vector: norms!(target) }) };
+    modules[path] = { matrices, ...(kernel && { kernel }) };
   }
-  return { scale: alpha / rank, modules };
+  return { scale: alpha / rank, modules, ...(method === 'lokr' && { lokr: { rank, factor } }) };
+}
+
+function lokrMatrices({ inFeatures, outFeatures, kernel: [kh, kw] = [1, 1] }: LoraTarget, rank: number, factor: number, uniform: (rows: number, columns: number) => Tensor2D): LoraMatrices {
+  const [m, n] = factorization(inFeatures / (kh * kw), factor);
+  const [l, k] = factorization(outFeatures, factor);
+  const w1: Tensor2D = tf.zeros([l, m]);
+  if (rank >= Math.max(k, n) / 2) return { lokr_w1: w1, lokr_w2: uniform(k, n * kh * kw) };
+  return { lokr_w1: w1, lokr_w2_a: uniform(k, rank), lokr_w2_b: uniform(rank, n * kh * kw) };
+}
+
+/**
+ * Two factors of a size, the smaller first: `factor` and the rest where it divides it; otherwise those nearest to each other whose smaller one is
+ * at most `factor` (-1: any). Source: peft tuners/lokr/layer.py factorization, after LyCORIS.
+ */
+export function factorization(size: number, factor: number): [number, number] {
+  if (factor > 0 && size % factor === 0) return [factor, size / factor];
+  let [m, n] = [1, size];
+  for (let next = 2; next <= (factor === -1 ? size : factor) && next <= size / next; next++) if (size % next === 0) [m, n] = [next, size / next];
+  return [m, n];
+}
+
+/** What an adapter is, by its matrices. */
+export function methodOf({ modules }: Adapter): 'lora' | 'dora' | 'lokr' {
+  const all = Object.values(modules);
+  if (all.some((own) => own && !own.matrices['lora_B.weight'])) return 'lokr';
+  return all.some((own) => own?.matrices.lora_magnitude_vector) ? 'dora' : 'lora';
 }
 
 export function disposeAdapter(adapter: Adapter): void {
-  for (const pair of Object.values(adapter.modules)) {
-    pair?.a.dispose();
-    pair?.b.dispose();
-  }
+  for (const own of Object.values(adapter.modules)) tf.dispose(Object.values(own?.matrices ?? {}));
 }
 
 /** sha256 over names, shapes, values and scale: equal hashes, equal adapters. */
 export function adapterHash(adapter: Adapter): string {
   const hash = createHash('sha256').update(`scale ${adapter.scale}\n`);
   for (const path of Object.keys(adapter.modules).sort()) {
-    for (const [name, tensor] of Object.entries({ lora_A: adapter.modules[path]!.a, lora_B: adapter.modules[path]!.b })) {
+    const { matrices } = adapter.modules[path]!;
+    for (const name of [...MATRICES, 'strength'] as const) {
+      const tensor = matrices[name];
+      if (!tensor) continue;
       const values = readFloatsSync(tensor);
-      hash.update(`${path}.${name} ${tensor.shape.join('x')}\n`).update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      hash.update(`${path}.${name.replace(/\.weight$/, '')} ${tensor.shape.join('x')}\n`).update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
     }
   }
   return hash.digest('hex');
 }
 
 /**
- * The sum of several adapters, each times its strength, as one: per module the ranks are put side by side.
- * The arguments are borrowed, the result is the caller's.
+ * The sum of several adapters, each times its strength, as one: per module the ranks are put side by side. A DoRA at a strength lies on the line from
+ * the base's weight to its own. The arguments are borrowed, the result is the caller's.
+ * @throws AppError where two adapt one module and one of them is no plain LoRA
  */
 export function combineAdapters(parts: ReadonlyArray<{ readonly adapter: Adapter; readonly strength: number }>): Adapter {
   const paths = new Set(parts.flatMap(({ adapter }) => Object.keys(adapter.modules)));
   const [only] = parts;
-  const single = parts.length === 1 && only !== undefined;
-  const modules: Record<string, LoraPair> = {};
+  const single = parts.length === 1 && only !== undefined && (only.strength === 1 || Object.values(only.adapter.modules).every((own) => !own?.matrices.lora_magnitude_vector));
+  const modules: Record<string, LoraModule> = {};
   for (const path of paths) {
-    const pairs = parts.flatMap(({ adapter, strength }) => {
-      const pair = adapter.modules[path];
-      return pair ? [{ pair, factor: single ? 1 : adapter.scale * strength }] : [];
+    const all = parts.flatMap(({ adapter, strength }) => {
+      const own = adapter.modules[path];
+      return own ? [{ own, scale: single ? 1 : adapter.scale, strength: single ? 1 : strength }] : [];
     });
-    const { kernel } = pairs[0]!.pair;
-    modules[path] = scope(() => ({
-      ...(kernel && { kernel }),
-      a: tf.concat(pairs.map(({ pair }) => pair.a), 0) as Tensor2D,
-      b: tf.concat(pairs.map(({ pair, factor }) => (factor === 1 ? tf.clone(pair.b) : tf.mul<Tensor2D>(pair.b, factor))), 1) as Tensor2D,
-    }));
+    const { kernel } = all[0]!.own;
+    if (all.length > 1 && all.some(({ own }) => !isPlain(own.matrices))) {
+      throw new AppError('config', `Two LoRAs adapt ${path}, and one of them is a DoRA or LoKr.`, { hint: 'Use it alone, or merge one of them into the model.' });
+    }
+    modules[path] = { matrices: scope(() => (all.length > 1 ? sideBySide(all) : scaled(all[0]!))), ...(kernel && { kernel }) };
   }
-  return { scale: single ? only.adapter.scale * only.strength : 1, modules };
+  return single ? { ...only.adapter, scale: only.adapter.scale * only.strength, modules } : { scale: 1, modules };
+}
+
+interface Scaled { readonly own: LoraModule; readonly scale: number; readonly strength: number }
+
+const isPlain = (matrices: LoraMatrices): boolean => matrices['lora_B.weight'] !== undefined && !matrices.lora_magnitude_vector;
+
+function sideBySide(all: readonly Scaled[]): LoraMatrices {
+  const of = (name: 'lora_A.weight' | 'lora_B.weight') => all.map(({ own, scale, strength }) => (name === 'lora_A.weight' ? own.matrices[name]! : tf.mul<Tensor2D>(own.matrices[name]!, scale * strength)));
+  return { 'lora_A.weight': tf.concat(of('lora_A.weight'), 0) as Tensor2D, 'lora_B.weight': tf.concat(of('lora_B.weight'), 1) as Tensor2D };
+}
+
+/** Copies; the scale goes into the matrix that is zero at first, a DoRA's strength stays apart. */
+function scaled({ own: { matrices }, scale, strength }: Scaled): LoraMatrices {
+  const dora = matrices.lora_magnitude_vector !== undefined;
+  const factor = dora ? scale : scale * strength;
+  const into = (['lora_B.weight', 'lokr_w1', 'lokr_w1_a'] as const).find((name) => matrices[name]);
+  const copies = Object.entries(matrices).map(([name, tensor]) => [name, name === into && factor !== 1 ? tf.mul(tensor, factor) : tf.clone(tensor)]);
+  return { ...(Object.fromEntries(copies) as LoraMatrices), ...(dora && strength !== 1 && { strength: tf.tensor2d([[strength]]) }) };
 }
 
 /** {@link combineAdapters} for each network that is adapted; the arguments are borrowed, the result is the caller's. */

@@ -6,6 +6,7 @@ import { scope } from '../engine/scope.ts';
 import { tf, type Tensor4D } from '../engine/tf.ts';
 import type { Engine } from '../engine/engine.ts';
 import { loadClipText } from '../models/clip-text.ts';
+import { rowNorms } from '../nn/lora.ts';
 import { openModelFiles, type ModelFiles } from '../models/files.ts';
 import { inFull } from '../models/part-memory.ts';
 import { countTokens, plainReading } from '../models/prompt-chunks.ts';
@@ -141,6 +142,10 @@ function buildPipeline({ engine, files, name, encoders, unet, vae, leave }: Load
     decode: (latents) => visit('vae', [vae], () => vae.decode(latents)),
     encode: (images) => visit('vae', [vae], () => vae.encode(images)),
     loraTargets: (targets) => unet.loraTargets(targets),
+    rowNorms: (part, path) => scope(() => {
+      const { weights } = part === 'unet' ? unet : encoders[part === 'text_encoder' ? 0 : 1]!.model;
+      return rowNorms(weights[`${path}.weight`]!);
+    }),
     loraModules: () => ({
       unet: unet.loraTargets(), text_encoder: encoders[0]!.model.loraTargets(), ...(encoders[1] && { text_encoder_2: encoders[1].model.loraTargets() }),
     }),

@@ -8,7 +8,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { AppError } from '../base/errors.ts';
 import { tf } from '../engine/tf.ts';
-import { LORA_PARTS, type Adapter, type LoraPair, type LoraPart, type LoraSet, type LoraTarget } from '../nn/lora.ts';
+import { LORA_PARTS, type Adapter, type LoraMatrices, type LoraModule, type LoraPart, type LoraSet, type LoraTarget, type MatrixName } from '../nn/lora.ts';
 import { openTensorFile } from '../weights/file.ts';
 import type { TensorFile } from '../weights/source.ts';
 import { disposeAdapter } from './adapter.ts';
@@ -35,6 +35,9 @@ export function readLoras(path: string, modules: LoraModules, options: ReadLoraO
   try {
     for (const part of LORA_PARTS) {
       const own = found.get(part);
+      if (own && notes?.[part]?.dora && [...own.values()].some((keys) => !keys.lora_magnitude_vector)) {
+        throw new AppError('weights', `${source.path} is a DoRA by its settings, and ${own.keys().next().value} has no magnitudes (lora_magnitude_vector).`);
+      }
       if (own) set[part] = readAdapter(source, own, notes?.[part], new Map(modules[part]!.map((target) => [target.path, target])), options);
     }
     return set;
@@ -60,6 +63,11 @@ interface Notes {
   readonly alphas: ReadonlyArray<readonly [RegExp, number]>;
   /** alpha / sqrt(rank) in place of alpha / rank. */
   readonly rootScale: boolean;
+  /** Said to be a DoRA. */
+  readonly dora: boolean;
+  /** LoKr's rank and factor, which whole factors do not show. */
+  readonly rank: number | undefined;
+  readonly factor: number | undefined;
 }
 
 type PartNotes = { readonly [part in LoraPart]?: Notes };
@@ -77,7 +85,7 @@ function openLora(path: string): { file: TensorFile; notes: PartNotes | undefine
   const file = openTensorFile(weights);
   try {
     const stored = beside ? prefixed(beside) : metadataOf(file);
-    return { file, notes: stored && notesOf(weights, stored) };
+    return { file, notes: stored && notesOf(stored) };
   } catch (error) {
     file.close();
     throw error;
@@ -92,7 +100,7 @@ function readConfig(path: string): Record<string, unknown> {
     throw new AppError('weights', `${path} cannot be read: ${(cause as Error).message}.`, { cause });
   }
   const type = config['peft_type'] ?? 'LORA';
-  if (type !== 'LORA') throw new AppError('weights', `${path} is of an adapter of the type ${String(type)}; this version reads LoRA.`);
+  if (type !== 'LORA' && type !== 'LOKR') throw new AppError('weights', `${path} is of an adapter of the type ${String(type)}; this version reads LoRA, DoRA and LoKr.`);
   return config;
 }
 
@@ -111,20 +119,22 @@ function metadataOf(file: TensorFile): Record<string, unknown> | undefined {
   }
 }
 
-function notesOf(path: string, stored: Record<string, unknown>): PartNotes {
+function notesOf(stored: Record<string, unknown>): PartNotes {
   const notes: { [part in LoraPart]?: Notes } = {};
   for (const part of LORA_PARTS) {
     const value = (key: string): unknown => stored[`${part}.${key}`];
-    if (value('use_dora') === true) throw unsupported(path, 'a DoRA, which also scales the columns of each weight');
-    const alpha = value('lora_alpha') ?? (part === 'unet' ? stored['lora_alpha'] : undefined);
+    const alpha = value('lora_alpha') ?? value('alpha') ?? (part === 'unet' ? stored['lora_alpha'] : undefined);
     const patterns = Object.entries((value('alpha_pattern') ?? {}) as Record<string, unknown>).filter((entry): entry is [string, number] => typeof entry[1] === 'number');
     notes[part] = {
-      alpha: typeof alpha === 'number' && Number.isFinite(alpha) ? alpha : undefined,
-      alphas: patterns.map(([pattern, each]) => [patternOf(pattern), each] as const), rootScale: value('use_rslora') === true,
+      alpha: numberOf(alpha),
+      alphas: patterns.map(([pattern, each]) => [patternOf(pattern), each] as const), rootScale: value('use_rslora') === true, dora: value('use_dora') === true,
+      rank: numberOf(value('r')), factor: numberOf(value('decompose_factor')),
     };
   }
   return notes;
 }
+
+const numberOf = (value: unknown): number | undefined => (typeof value === 'number' && Number.isFinite(value) ? value : undefined);
 
 /** As PEFT matches a pattern: the end of a module's path, from a dot on. A pattern that is no regular expression is taken as it stands. */
 function patternOf(pattern: string): RegExp {
@@ -135,27 +145,25 @@ function patternOf(pattern: string): RegExp {
   }
 }
 
-/** One module as found in the file: matrices by key, alpha if given. */
-interface FoundModule {
-  a?: string;
-  b?: string;
-  alpha?: string;
-}
+/** One module as found in the file: its matrices' keys, and alpha's if given. */
+type FoundModule = { [name in MatrixName | 'alpha']?: string };
 
 type Found = ReadonlyMap<LoraPart, ReadonlyMap<string, FoundModule>>;
 
-const matrixEnds: ReadonlyArray<readonly [RegExp, keyof FoundModule]> = [
-  [/\.(lora_A(\.\w+)?|lora\.down|lora_down|lora_linear_layer\.down)\.weight$/, 'a'],
-  [/\.(lora_B(\.\w+)?|lora\.up|lora_up|lora_linear_layer\.up)\.weight$/, 'b'],
-  [/_lora\.down\.weight$/, 'a'],
-  [/_lora\.up\.weight$/, 'b'],
+/** Ends of keys; a matrix by its own name where the end says it, LoKr's. */
+const matrixEnds: ReadonlyArray<readonly [RegExp, keyof FoundModule | null]> = [
+  [/\.(lora_A(\.\w+)?|lora\.down|lora_down|lora_linear_layer\.down)\.weight$/, 'lora_A.weight'],
+  [/\.(lora_B(\.\w+)?|lora\.up|lora_up|lora_linear_layer\.up)\.weight$/, 'lora_B.weight'],
+  [/_lora\.down\.weight$/, 'lora_A.weight'],
+  [/_lora\.up\.weight$/, 'lora_B.weight'],
+  [/\.(lora_magnitude_vector(\.\w+)*|dora_scale)$/, 'lora_magnitude_vector'],
+  [/\.(lokr_w[12](?:_[ab])?)$/, null],
   [/(_lora|\.lora|\.lora_linear_layer)?\.alpha$/, 'alpha'],
 ];
 
 /** What a file is that is no LoRA of a Stable Diffusion model, by a key that gives it away. */
 const otherKinds: ReadonlyArray<readonly [RegExp, string]> = [
-  [/dora_scale|lora_magnitude_vector/, 'a DoRA, which also scales the columns of each weight'],
-  [/\.lokr_/, 'a LoKr (Kronecker products)'],
+  [/\.lokr_t2$/, 'a LoKr in Tucker form, with a third matrix (lokr_t2)'],
   [/\.hada_/, 'a LoHa (Hadamard products)'],
   [/\.oft_|\.oft_blocks/, 'an OFT (rotations of the weights)'],
   [/\.lora_mid\./, 'a LoCon in Tucker form, with a third matrix (lora_mid)'],
@@ -172,7 +180,7 @@ const otherKinds: ReadonlyArray<readonly [RegExp, string]> = [
 ];
 
 function unsupported(path: string, what: string): AppError {
-  return new AppError('weights', `${path} is ${what}; this version reads LoRA and LoCon of SD 1.x, SD 2.x and SDXL.`, { hint: 'Use a plain LoRA of the same idea.' });
+  return new AppError('weights', `${path} is ${what}; this version reads LoRA, LoCon, DoRA and LoKr of SD 1.x, SD 2.x and SDXL.`, { hint: 'Use a plain LoRA of the same idea.' });
 }
 
 function collectModules(file: TensorFile, modules: LoraModules): Found {
@@ -187,13 +195,15 @@ function collectModules(file: TensorFile, modules: LoraModules): Found {
       foreign.push(key);
       continue;
     }
+    const matched = end[0].exec(key)!;
+    const name = end[1] ?? (matched[1] as MatrixName);
     // "attn1.processor.to_q_lora.down.weight": what stands before "_lora" is the module
-    const { part, module } = place(key.replace(end[0], ''));
+    const { part, module } = place(key.slice(0, matched.index));
     const own = found.get(part) ?? new Map<string, FoundModule>();
     found.set(part, own);
     const entry = own.get(module) ?? {};
-    if (entry[end[1]] !== undefined) throw new AppError('weights', `${file.path} has ${module} twice: ${entry[end[1]]} and ${key}.`, { hint: 'Use a file with one LoRA.' });
-    entry[end[1]] = key;
+    if (entry[name] !== undefined) throw new AppError('weights', `${file.path} has ${module} twice: ${entry[name]} and ${key}.`, { hint: 'Use a file with one LoRA.' });
+    entry[name] = key;
     own.set(module, entry);
   }
   if (foreign.length > 0) {
@@ -219,15 +229,21 @@ function checkModules(file: TensorFile, found: Found, modules: LoraModules): voi
       continue;
     }
     const byPath = new Map(targets.map((target) => [target.path, target]));
-    for (const [module, { a, b }] of own) {
+    for (const [module, keys] of own) {
       const target = byPath.get(module);
+      const shape = (name: MatrixName): readonly number[] | undefined => (keys[name] === undefined ? undefined : file.entries.get(keys[name])!.shape);
       if (!target) unknown.push(part === 'unet' ? module : `${part}.${module}`);
-      else if (!a || !b) half.push(module);
+      else if (isLokr(keys)) {
+        const problem = lokrProblem(shape, target);
+        if (problem) misshapen.push(`${module} has ${problem}`);
+      } else if (!keys['lora_A.weight'] || !keys['lora_B.weight']) half.push(module);
       else {
-        const [down, up] = [file.entries.get(a)!.shape, file.entries.get(b)!.shape];
+        const [down, up, magnitude] = [shape('lora_A.weight')!, shape('lora_B.weight')!, shape('lora_magnitude_vector')];
         const rank = down[0] ?? 0;
         if (rank === 0 || !isDown(down, target) || !isUp(up, target.outFeatures, rank)) {
           misshapen.push(`${module} has [${down}] and [${up}], expected [rank,${downShape(target)}] and [${target.outFeatures},rank]`);
+        } else if (magnitude && !isMagnitude(magnitude, target.outFeatures, keys.lora_magnitude_vector!)) {
+          misshapen.push(`${module} has magnitudes [${magnitude}], expected one for each of ${target.outFeatures} outputs`);
         }
       }
     }
@@ -247,7 +263,7 @@ const textWidths: Readonly<Record<number, string>> = { 768: ' as in SD 1.x', 102
 
 /** In words that the LoRA is for models of another text encoder, undefined where it is not. */
 function otherText(file: TensorFile, found: Found, modules: LoraModules): string | undefined {
-  const [, { a } = {}] = [...(found.get('unet') ?? [])].find(([module, each]) => /attn2[._]to_[kv]$/.test(module) && each.a) ?? [];
+  const [, { 'lora_A.weight': a } = {}] = [...(found.get('unet') ?? [])].find(([module, each]) => /attn2[._]to_[kv]$/.test(module) && each['lora_A.weight']) ?? [];
   const own = modules.unet?.find(({ path }) => /attn2\.to_[kv]$/.test(path))?.inFeatures;
   const width = a && file.entries.get(a)!.shape[1];
   if (!width || own === undefined || width === own) return undefined;
@@ -274,33 +290,66 @@ function isUp(shape: readonly number[], rows: number, columns: number): boolean 
   return (shape.length === 2 || shape.length === 4) && shape[0] === rows && shape[1] === columns && shape.slice(2).every((n) => n === 1);
 }
 
+const isLokr = (keys: FoundModule): boolean => Object.keys(keys).some((name) => name.startsWith('lokr_'));
+
+/** PEFT's [out] or [1, out, 1, 1], kohya's [out, 1] or [out, 1, 1, 1]; magnitudes of inputs, as LyCORIS once had them, are others. */
+function isMagnitude(shape: readonly number[], out: number, key: string): boolean {
+  return shape.reduce((product, n) => product * n, 1) === out && (!key.endsWith('dora_scale') || shape[0] === out);
+}
+
+/** What does not fit of LoKr's factors: [l, m] and [k, n], n with the filter, l k the outputs and m n the inputs; null where all does. */
+function lokrProblem(shape: (name: MatrixName) => readonly number[] | undefined, target: LoraTarget): string | null {
+  const factor = (name: 'lokr_w1' | 'lokr_w2'): readonly [number, number] | string => {
+    const [whole, a, b] = [shape(name), shape(`${name}_a`), shape(`${name}_b`)];
+    if (whole ? a || b : !a || !b) return whole ? `${name} twice` : `no ${name}`;
+    const [down, up] = whole ? [whole, whole] : [a!, b!];
+    if (!whole && (down[1] !== up[0] || down.length !== 2)) return `${name} of [${down}] and [${up}]`;
+    return [down[0]!, up.slice(1).reduce((product, n) => product * n, 1)];
+  };
+  const [first, second] = [factor('lokr_w1'), factor('lokr_w2')];
+  if (typeof first === 'string' || typeof second === 'string') return typeof first === 'string' ? first : (second as string);
+  const [rows, columns] = [first[0] * second[0], first[1] * second[1]];
+  return rows === target.outFeatures && columns === target.inFeatures ? null : `factors that make [${rows},${columns}], expected [${target.outFeatures},${target.inFeatures}]`;
+}
+
 function readAdapter(file: TensorFile, found: ReadonlyMap<string, FoundModule>, notes: Notes | undefined, targets: ReadonlyMap<string, LoraTarget>, options: ReadLoraOptions): Adapter {
-  const scales = new Map<string, number>();
-  for (const [module, { a, alpha }] of found) {
-    const rank = file.entries.get(a!)!.shape[0]!;
-    const noted = notes?.alphas.find(([pattern]) => pattern.test(module))?.[1] ?? notes?.alpha;
-    const value = alpha === undefined ? (noted ?? options.alpha ?? rank) : readAlpha(file, alpha, rank);
-    scales.set(module, value / (alpha === undefined && notes?.rootScale ? Math.sqrt(rank) : rank));
-  }
+  const scales = new Map([...found].map(([module, keys]) => [module, scaleOf(file, module, keys, notes, options)]));
   const scale = mostCommon([...scales.values()]);
-  const modules: Record<string, LoraPair> = {};
+  const modules: Record<string, LoraModule> = {};
   try {
-    for (const [module, { a, b }] of found) {
-      const { inFeatures, outFeatures, kernel } = targets.get(module)!;
-      const rank = file.entries.get(a!)!.shape[0]!;
-      const own = scales.get(module)!;
-      const [aValues, bValues] = [readFinite(file, a!), readFinite(file, b!)];
-      modules[module] = {
-        a: tf.tensor2d(aValues, [rank, inFeatures]),
-        b: tf.tensor2d(own === scale ? bValues : bValues.map((value) => (value * own) / scale), [outFeatures, rank]),
-        ...(kernel && { kernel }),
-      };
+    for (const [module, { alpha: _, ...keys }] of found) {
+      const target = targets.get(module)!;
+      const factor = scales.get(module)! / scale;
+      const matrices: { -readonly [name in keyof LoraMatrices]: LoraMatrices[name] } = {};
+      for (const [name, key] of Object.entries(keys) as Array<[MatrixName, string]>) {
+        const values = readFinite(file, key);
+        const rows = name === 'lora_magnitude_vector' ? 1 : file.entries.get(key)!.shape[0]!;
+        matrices[name] = tf.tensor2d(CARRIERS.has(name) && factor !== 1 ? values.map((value) => value * factor) : values, [rows, values.length / rows]);
+      }
+      modules[module] = { matrices, ...(target.kernel && { kernel: target.kernel }) };
     }
-    return { scale, modules };
+    const lokr = notes?.rank !== undefined && notes.factor !== undefined && { lokr: { rank: notes.rank, factor: notes.factor } };
+    return { scale, modules, ...lokr };
   } catch (error) {
     disposeAdapter({ scale, modules });
     throw error;
   }
+}
+
+/** Into which of a module's matrices a scale of its own goes. */
+const CARRIERS: ReadonlySet<string> = new Set(['lora_B.weight', 'lokr_w1', 'lokr_w1_a']);
+
+/** alpha / rank of one module; LyCORIS scales no LoKr of two whole factors, PEFT does. */
+function scaleOf(file: TensorFile, module: string, keys: FoundModule, notes: Notes | undefined, options: ReadLoraOptions): number {
+  const lokr = isLokr(keys);
+  const first = keys['lora_A.weight'] ?? keys.lokr_w2_b ?? keys.lokr_w1_b;
+  const own = first === undefined ? undefined : file.entries.get(first)!.shape[0]!;
+  if (lokr && keys.alpha !== undefined && !own) return 1;
+  const rank = own ?? notes?.rank;
+  if (rank === undefined) return 1;
+  const noted = notes?.alphas.find(([pattern]) => pattern.test(module))?.[1] ?? notes?.alpha;
+  const value = keys.alpha === undefined ? (noted ?? options.alpha ?? rank) : readAlpha(file, keys.alpha, rank);
+  return value / (keys.alpha === undefined && notes?.rootScale ? Math.sqrt(rank) : rank);
 }
 
 function readFinite(file: TensorFile, key: string): Float32Array<ArrayBuffer> {

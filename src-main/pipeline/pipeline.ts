@@ -4,7 +4,7 @@ import type { Tensor3D, Tensor2D, Tensor4D } from '../engine/tf.ts';
 import type { PartMemory } from '../models/part-memory.ts';
 import type { Architecture } from '../models/files.ts';
 import type { PromptReading, TokenCount } from '../models/prompt-chunks.ts';
-import type { Adapter, LoraSet, LoraTarget } from '../nn/lora.ts';
+import type { Adapter, LoraPart, LoraSet, LoraTarget } from '../nn/lora.ts';
 import type { LoraModules } from './lora/names.ts';
 import type { Scheduler } from '../schedulers/scheduler.ts';
 import type { Precision } from '../weights/load.ts';
@@ -96,6 +96,8 @@ export interface Pipeline {
   encode(images: Tensor4D): Tensor4D;
   /** Linear layers and convolutions of the UNet whose diffusers path ends in one of `targets`. */
   loraTargets(targets: readonly string[]): LoraTarget[];
+  /** |W| of each row of a module's weight, [1, out]. @param path of the module */
+  rowNorms(part: LoraPart, path: string): Tensor2D;
   /** Every module that a LoRA file may adapt. */
   loraModules(): LoraModules;
   dispose(): void;

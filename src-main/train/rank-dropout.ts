@@ -8,7 +8,7 @@ import { adapterParameters, withParameters } from './parameters.ts';
 /** By module in the order of their paths: 1 / (1 - rate) for a rank that stays, else 0. One rank stays at least. */
 export function rankMasks(adapter: Adapter, rate: number, next: () => number): Float32Array[] {
   return Object.keys(adapter.modules).sort().map((path) => {
-    const rank = adapter.modules[path]!.a.shape[0];
+    const rank = adapter.modules[path]!.matrices['lora_A.weight']!.shape[0];
     const draws = Array.from({ length: rank }, next);
     const largest = draws.indexOf(Math.max(...draws));
     return Float32Array.from(draws, (u, i) => (u >= rate || i === largest ? 1 / (1 - rate) : 0));
@@ -20,7 +20,7 @@ export function withRankDropout(request: GradientRequest, rate: number, next: ()
   if (rate === 0) return gradient(request);
   return scope(() => {
     const masks = rankMasks(request.adapter, rate, next).map((mask) => tf.tensor2d(mask, [mask.length, 1]));
-    /** A before B, module by module. */
+    /** A before B, module by module; the config allows this for LoRA alone. */
     const masked = (tensors: readonly Tensor2D[]): Tensor2D[] => tensors.map((tensor, k) => (k % 2 === 0 ? tf.mul<Tensor2D>(tensor, masks[k / 2]!) : tensor));
     const adapter = withParameters(request.adapter, masked(adapterParameters(request.adapter).map((each) => each.tensor)));
     const result = gradient({ ...request, adapter });

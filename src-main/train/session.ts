@@ -6,11 +6,12 @@ import type { PromptEntry } from '../contract/prompts.ts';
 import type { MemoryPlan } from '../contract/memory.ts';
 import type { Engine } from '../engine/engine.ts';
 import { findModel, type KnownModel } from '../models/known.ts';
-import { createAdapter } from '../pipeline/adapter.ts';
+import { createAdapter, disposeAdapter, methodOf } from '../pipeline/adapter.ts';
 import { readLora } from '../pipeline/lora-file.ts';
 import { openPipeline } from '../pipeline/load.ts';
 import type { Pipeline } from '../pipeline/pipeline.ts';
-import type { Adapter } from '../nn/lora.ts';
+import type { Tensor2D } from '../engine/tf.ts';
+import type { Adapter, LoraTarget } from '../nn/lora.ts';
 import { openRewards, type RewardSum } from '../rewards/compose.ts';
 import { checkTerm } from '../rewards/index.ts';
 import { promptOptions } from './prompts.ts';
@@ -55,6 +56,7 @@ export interface Session {
 export function checkRun(config: RunConfig, home: string): { prompts: string[]; heldOutPrompts: string[]; sampleSeeds: Record<string, number>; model: KnownModel } {
   if (config.algorithm === 'nft' && config.batch < 2) throw new AppError('config', 'The algorithm nft compares the pictures of a batch, and batch is 1.', { hint: 'Set batch to 4 or more.' });
   if (config.algorithm === 'nft' && config.worstCase > 0) throw new AppError('config', 'worstCase is for algorithms that use the reward\'s gradient; nft does not.', { hint: 'Set it to 0.' });
+  checkLora(config);
   drawSteps(config, () => 0); // explicit steps may contradict each other
   for (const term of [...config.rewards, ...config.heldOutRewards]) checkTerm(term);
   const without = config.rewards.find((term) => checkTerm(term).gradientFree);
@@ -126,12 +128,25 @@ function pictureSize(config: RunConfig, pipeline: Pipeline): { width: number; he
   return { width, height };
 }
 
-/** The adapter a run begins with: from `lora.initFile`, otherwise A random by the seed and B zero. The caller frees it. */
+/** Settings of the LoRA that contradict each other. @throws AppError('config') */
+function checkLora({ lora: { method, rankDropout, rankStabilized, factor, initFile } }: RunConfig): void {
+  if (method !== 'lora' && rankDropout > 0) throw new AppError('config', `lora.rankDropout leaves ranks out, which the method ${method} does not allow.`, { hint: 'Set it to 0, or lora.method to lora.' });
+  if (method !== 'lokr' && factor !== -1) throw new AppError('config', `lora.factor is of the method lokr, and lora.method is ${method}.`, { hint: 'Leave it out.' });
+  if (initFile !== undefined && rankStabilized) throw new AppError('config', 'lora.rankStabilized is for a LoRA that begins at zero: the file of lora.initFile has a scale of its own.', { hint: 'Leave one of them out.' });
+}
+
+/** The adapter a run begins with: from `lora.initFile`, otherwise one by the seed that changes nothing. The caller frees it. */
 export function startAdapter({ config, pipeline }: Session): Adapter {
-  const { rank, alpha, rankStabilized, targets, initFile } = config.lora;
+  const { method, rank, alpha, rankStabilized, factor, targets, initFile } = config.lora;
   const modules = pipeline.loraTargets(targets);
   if (modules.length === 0) throw new AppError('config', `No linear layer or convolution of ${pipeline.info.name}'s network ends in ${targets.join(' or ')}.`, { hint: 'The usual targets are to_q, to_k, to_v and to_out.0.' });
-  if (initFile === undefined) return createAdapter(modules, { rank, alpha: (alpha ?? rank) * (rankStabilized ? Math.sqrt(rank) : 1), seed: config.seed });
-  if (rankStabilized) throw new AppError('config', 'lora.rankStabilized is for a LoRA that begins at zero: the file of lora.initFile has a scale of its own.', { hint: 'Leave one of them out.' });
-  return readLora(initFile, { targets: modules, ...(alpha !== undefined && { alpha }) });
+  if (initFile === undefined) {
+    const norms = (target: LoraTarget): Tensor2D => pipeline.rowNorms('unet', target.path);
+    return createAdapter(modules, { method, rank, alpha: (alpha ?? rank) * (rankStabilized ? Math.sqrt(rank) : 1), seed: config.seed, factor, norms });
+  }
+  const adapter = readLora(initFile, { targets: modules, ...(alpha !== undefined && { alpha }) });
+  const found = methodOf(adapter);
+  if (found === method) return adapter;
+  disposeAdapter(adapter);
+  throw new AppError('config', `${initFile} is of the method ${found}, and lora.method is ${method}.`, { hint: `Set lora.method to ${found}.` });
 }

@@ -1,5 +1,5 @@
 /** Every setting of a run with the words the form shows: unit, what it does, what too little and too much look like. */
-import { ALGORITHMS, ENGINES, LONG_PROMPTS, OPTIMIZERS, PROMPT_SYNTAXES, runConfigSchema, SCHEDULERS, type RunConfig } from '#contract/run.ts';
+import { ALGORITHMS, ENGINES, LONG_PROMPTS, LORA_METHODS, OPTIMIZERS, PROMPT_SYNTAXES, runConfigSchema, SCHEDULERS, type RunConfig } from '#contract/run.ts';
 
 export interface SettingField {
   path: string; label: string; group: string; unit?: string; what: string; less?: string; more?: string;
@@ -26,6 +26,12 @@ const OPTIMIZER_WORDS: Readonly<Record<RunConfig['optimizer']['kind'], string>> 
   adamw: 'The usual one.',
   adafactor: 'Needs almost no memory of its own; no momentum. For large ranks.',
   prodigy: 'Finds its step size by itself: leave the learning rate at 1. Slow in the first 20 iterations.',
+};
+
+const METHOD_WORDS: Readonly<Record<RunConfig['lora']['method'], string>> = {
+  lora: 'The usual one; every program reads it.',
+  dora: 'A LoRA that learns the size of each output apart from its direction: more from a small rank, slower iterations.',
+  lokr: 'A Kronecker product of small matrices: smaller files. Read by PEFT, ComfyUI and A1111, not by diffusers.',
 };
 
 export const SETTING_FIELDS: readonly SettingField[] = [
@@ -59,9 +65,11 @@ export const SETTING_FIELDS: readonly SettingField[] = [
   { path: 'rewardOn', label: 'Reward on', group: 'Which steps are trained', kind: 'select', options: ['prediction', 'x0'], what: 'Only for drtune with an early stop. prediction: the reward sees the picture predicted there. x0: sampling runs to the end and the reward sees the true picture; slower, often better.' },
   { path: 'renoise', label: 'Noised again', group: 'Which steps are trained', unit: 'times', kind: 'number', min: 0, what: 'Only for draft-lv: how often the finished picture is noised again to learn from.', less: 'a noisy gradient', more: 'slow iterations' },
   { path: 'worstCase', label: 'Worst-case push', group: 'Which steps are trained', kind: 'number', min: 0, step: 0.5, what: 'Before the reward’s gradient is taken, pixels move this far, all together, towards a worse reward; 0 is off. It makes gaming the reward harder. At 512 pixels, 1 to 10.', less: 'no effect', more: 'the reward hardly rises' },
+  { path: 'lora.method', label: 'Form', group: 'LoRA', kind: 'select', options: LORA_METHODS, says: METHOD_WORDS, what: 'What the add-on weights look like.' },
   { path: 'lora.rank', label: 'Rank', group: 'LoRA', kind: 'number', min: 1, what: 'How much the add-on weights can express.', less: 'cannot follow the reward', more: 'large files, quicker gaming of the reward' },
   { path: 'lora.alpha', label: 'Alpha', group: 'LoRA', kind: 'optional-number', min: 0, step: 1, what: 'Strength is alpha / rank; equal to the rank if left empty.', less: 'slow learning', more: 'unstable learning' },
   { path: 'lora.rankStabilized', label: 'Rank-stabilised', group: 'LoRA', kind: 'switch', what: 'Strength is alpha / √rank instead (rsLoRA): large ranks learn as fast as small ones.' },
+  { path: 'lora.factor', label: 'LoKr factor', group: 'LoRA', kind: 'number', min: -1, what: 'Only for lokr: size of its first matrix; -1 is near the square root of the layer’s.', less: 'larger files', more: 'a coarser first matrix' },
   { path: 'lora.rankDropout', label: 'Rank dropout', group: 'LoRA', kind: 'number', min: 0, max: 1, step: 0.1, what: 'Share of the ranks that each training pass leaves out, so that the others do not lean on them.', less: 'quicker gaming of the reward', more: 'slow learning' },
   { path: 'lora.targets', label: 'Where', group: 'LoRA', kind: 'words', what: 'Endings of the layers that get add-on weights: to_q, to_k, to_v and to_out.0 are the usual ones of attention; proj_in, ff.net.2, conv1 and the like work too.' },
   { path: 'lora.initFile', label: 'Start from a file', group: 'LoRA', kind: 'text', what: 'A LoRA of diffusers, PEFT or kohya whose UNet weights are the starting point; it may adapt no other layers than those.', placeholder: 'none' },

@@ -1,5 +1,5 @@
 /**
- * A LoRA merged into its base model: W + scale B A in float32, written in the type the base file has, one tensor at a time. A diffusers
+ * A LoRA merged into its base model: W + scale B A (or what DoRA and LoKr make of W) in float32, written in the type the base file has, one tensor at a time. A diffusers
  * folder or a file in the original layout becomes either. Source: peft tuners/lora/layer.py get_delta_weight.
  */
 import { cpSync, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
@@ -15,7 +15,7 @@ import type { ModelFiles, PartName } from '../../models/files.ts';
 import { originalLayout, originalTensors } from '../../models/single-file/layout.ts';
 import { configMetadata } from '../../models/single-file/settings.ts';
 import { publishedMerges, publishedVocabulary } from '../../models/single-file/tokenizer.ts';
-import type { Adapter, LoraPair, LoraSet } from '../../nn/lora.ts';
+import { mergedWeight, update, type Adapter, type LoraMatrices, type LoraSet } from '../../nn/lora.ts';
 import { openTensorFile } from '../../weights/file.ts';
 import { weightFiles } from '../../weights/folder.ts';
 import { floatToBfloat, floatToHalf } from '../../weights/half.ts';
@@ -25,26 +25,31 @@ import { writingTensors, type TensorToWrite } from '../../weights/write.ts';
 /** A source's tensors with the adapter's updates added where it has a pair; the rest byte for byte. Closing it closes the source. */
 export function mergedSource(source: TensorSource, adapter: Adapter | undefined): TensorSource {
   if (!adapter) return source;
-  const pairs = new Map<string, LoraPair>();
-  for (const [module, pair] of Object.entries(adapter.modules)) {
+  const found = new Map<string, LoraMatrices>();
+  for (const [module, own] of Object.entries(adapter.modules)) {
     const key = [`${module}.weight`, `${module.replace(/^text_model\./, '')}.weight`].find((each) => source.entries.has(each));
-    if (key && pair) pairs.set(key, pair);
+    if (key && own) found.set(key, own.matrices);
   }
   const readFloats = (name: string): Float32Array<ArrayBuffer> => {
     const values = source.readFloats(name);
-    const pair = pairs.get(name);
-    if (!pair) return values;
-    const update = scope(() => readFloatsSync(tf.mul(tf.matMul(pair.b, pair.a), adapter.scale))); // [out, in * kh * kw], row by row as W
-    if (update.length !== values.length) throw new AppError('weights', `"${name}" of ${source.path} is [${source.entries.get(name)!.shape}], which the LoRA's ${update.length} values do not fit.`);
-    for (let i = 0; i < values.length; i++) values[i] = values[i]! + update[i]!;
-    return values;
+    const own = found.get(name);
+    return own ? mergedValues(values, own, adapter.scale, () => `"${name}" of ${source.path} is [${source.entries.get(name)!.shape}]`) : values;
   };
   return {
     path: source.path, entries: source.entries, readFloats,
-    readRaw: (name) => (pairs.has(name) ? encode(readFloats(name), source.entries.get(name)!) : source.readRaw(name)),
+    readRaw: (name) => (found.has(name) ? encode(readFloats(name), source.entries.get(name)!) : source.readRaw(name)),
     close: () => source.close(),
     [Symbol.dispose]: () => source.close(),
   };
+}
+
+/** @param values the weight, [out, in * kh * kw] */
+function mergedValues(values: Float32Array<ArrayBuffer>, own: LoraMatrices, scale: number, what: () => string): Float32Array<ArrayBuffer> {
+  return scope(() => {
+    const { shape: [rows, columns], size } = update(own);
+    if (size !== values.length) throw new AppError('weights', `${what()}, which the LoRA's ${size} values do not fit.`);
+    return Float32Array.from(readFloatsSync(mergedWeight(tf.tensor2d(values, [rows, columns]), own, scale)));
+  });
 }
 
 /** Values as the type has them, rounded to nearest. @throws AppError('weights') where they do not fit it */

@@ -8,73 +8,78 @@ import { join } from 'node:path';
 import { writeWhole } from '../../base/atomic.ts';
 import { AppError } from '../../base/errors.ts';
 import { readFloatsSync } from '../../engine/scope.ts';
-import { LORA_PARTS, type Adapter, type LoraPair, type LoraPart, type LoraSet } from '../../nn/lora.ts';
+import { LORA_PARTS, MATRICES, type Adapter, type LoraModule, type LoraPart, type LoraSet, type MatrixName } from '../../nn/lora.ts';
 import { writeSafetensors, type TensorData } from '../../weights/safetensors.ts';
+import { methodOf } from '../adapter.ts';
 import type { LoraPlace } from './names.ts';
 
 /**
- * A matrix's shape as torch has it: a convolution's are filters [rank, in, kh, kw] and [out, rank, 1, 1].
- * @param name ends in .lora_A.weight or .lora_B.weight
+ * A matrix's shape as torch has it: a convolution's are filters, A [rank, in, kh, kw], B [out, rank, 1, 1], magnitudes [1, out, 1, 1] and LoKr's second
+ * factor [k, n, kh, kw].
+ * @param name ends in one of MATRICES
  */
 export function torchShape(name: string, [rows, columns]: readonly [number, number], kernel: readonly [number, number] | undefined): number[] {
-  if (!kernel) return [rows, columns];
-  const [kh, kw] = /\.lora_A\.weight$/.test(name) ? kernel : [1, 1];
+  if (name.endsWith('lora_magnitude_vector')) return kernel ? [rows, columns, 1, 1] : [columns];
+  if (!kernel || !/lora_[AB]\.weight$|lokr_w2$/.test(name)) return [rows, columns];
+  const [kh, kw] = name.endsWith('lora_B.weight') ? [1, 1] : kernel;
   return [rows, columns / (kh * kw), kh, kw];
 }
 
-function matrices({ a, b, kernel }: LoraPair): { a: TensorData; b: TensorData } {
-  return {
-    a: { shape: torchShape('.lora_A.weight', a.shape, kernel), data: readFloatsSync(a) },
-    b: { shape: torchShape('.lora_B.weight', b.shape, kernel), data: readFloatsSync(b) },
-  };
+/** The module of a matrix's name. */
+export const moduleOf = (name: string): string => MATRICES.reduce((rest, end) => (rest.endsWith(`.${end}`) ? rest.slice(0, -end.length - 1) : rest), name);
+
+function matricesOf({ matrices, kernel }: LoraModule): Array<[MatrixName, TensorData]> {
+  return MATRICES.flatMap((name): Array<[MatrixName, TensorData]> => {
+    const tensor = matrices[name];
+    return tensor ? [[name, { shape: torchShape(name, tensor.shape, kernel), data: readFloatsSync(tensor) }]] : [];
+  });
 }
 
-function* pairsOf(set: LoraSet): Generator<{ place: LoraPlace; pair: LoraPair; scale: number }> {
+function* modulesOf(set: LoraSet): Generator<{ place: LoraPlace; own: LoraModule; scale: number }> {
   for (const part of LORA_PARTS) {
     const adapter = set[part];
-    for (const [module, pair] of Object.entries(adapter?.modules ?? {})) yield { place: { part, module }, pair: pair!, scale: adapter!.scale };
+    for (const [module, own] of Object.entries(adapter?.modules ?? {})) yield { place: { part, module }, own: own!, scale: adapter!.scale };
   }
 }
 
 /** What PEFT must know of an adapter: the usual rank and alpha, and the modules that differ. */
 function peftSettings(adapter: Adapter) {
-  const ranks = Object.entries(adapter.modules).map(([module, pair]) => [module, pair!.a.shape[0]] as const);
+  const all = Object.entries(adapter.modules) as Array<[string, LoraModule]>;
+  const target_modules = all.map(([module]) => module).sort();
+  if (adapter.lokr) return { r: adapter.lokr.rank, alpha: adapter.scale * adapter.lokr.rank, decompose_factor: adapter.lokr.factor, target_modules };
+  const ranks = all.map(([module, { matrices }]) => [module, matrices['lora_A.weight']!.shape[0]] as const);
   const rank = ranks[0]?.[1] ?? 1;
   const others = ranks.filter(([, own]) => own !== rank);
   const pattern = (module: string): string => `^${module.replaceAll('.', '\\.')}`; // from the start: ends of paths can be equal
   return {
-    r: rank, lora_alpha: adapter.scale * rank, target_modules: ranks.map(([module]) => module).sort(),
+    r: rank, lora_alpha: adapter.scale * rank, target_modules,
     rank_pattern: Object.fromEntries(others.map(([module, own]) => [pattern(module), own])),
     alpha_pattern: Object.fromEntries(others.map(([module, own]) => [pattern(module), adapter.scale * own])),
+    ...(methodOf(adapter) === 'dora' && { use_dora: true }),
   };
 }
 
-/** Writes a file that diffusers' load_lora_weights reads. @throws AppError('disk') */
+/** A matrix's key in diffusers' file; in text encoders it looks for its own older names. */
+export function diffusersKey(part: LoraPart, name: string): string {
+  return `${part}.${part === 'unet' ? name : name.replace(/\.lora_A\.weight$/, '.lora_linear_layer.down.weight').replace(/\.lora_B\.weight$/, '.lora_linear_layer.up.weight')}`;
+}
+
+/** Writes a file that diffusers' load_lora_weights reads (LoKr in the same manner, which it does not). @throws AppError('disk') */
 export function writeDiffusersLora(path: string, set: LoraSet, metadata: Readonly<Record<string, string>> = {}): void {
   const tensors: Record<string, TensorData> = {};
-  for (const { place: { part, module }, pair } of pairsOf(set)) {
-    const { a, b } = matrices(pair);
-    // In text encoders diffusers looks for its own older names.
-    const [down, up] = part === 'unet' ? ['lora_A', 'lora_B'] : ['lora_linear_layer.down', 'lora_linear_layer.up'];
-    tensors[`${part}.${module}.${down}.weight`] = a;
-    tensors[`${part}.${module}.${up}.weight`] = b;
-  }
+  for (const { place: { part, module }, own } of modulesOf(set)) for (const [name, data] of matricesOf(own)) tensors[diffusersKey(part, `${module}.${name}`)] = data;
   const settings = Object.fromEntries(LORA_PARTS.flatMap((part) => (set[part] ? Object.entries(peftSettings(set[part])).map(([key, value]) => [`${part}.${key}`, value]) : [])));
   writeSafetensors(path, tensors, { metadata: { format: 'pt', lora_adapter_metadata: JSON.stringify(settings), ...metadata } });
 }
 
 /** Writes a folder that PEFT's load_adapter reads: adapter_config.json and adapter_model.safetensors. @throws AppError('disk') */
 export function writePeftLora(folder: string, adapter: Adapter, options: { baseModel: string; metadata?: Readonly<Record<string, string>> }): void {
-  const config = {
-    peft_type: 'LORA', base_model_name_or_path: options.baseModel, inference_mode: true, ...peftSettings(adapter),
-    bias: 'none', fan_in_fan_out: false, lora_dropout: 0, init_lora_weights: true, use_rslora: false, use_dora: false, task_type: null,
-  };
+  const common = { base_model_name_or_path: options.baseModel, inference_mode: true, ...peftSettings(adapter), task_type: null };
+  const config = adapter.lokr
+    ? { peft_type: 'LOKR', ...common, rank_dropout: 0, module_dropout: 0, use_effective_conv2d: false, decompose_both: false, init_weights: true }
+    : { peft_type: 'LORA', use_dora: false, ...common, bias: 'none', fan_in_fan_out: false, lora_dropout: 0, init_lora_weights: true, use_rslora: false };
   const tensors: Record<string, TensorData> = {};
-  for (const { place: { module }, pair } of pairsOf({ unet: adapter })) {
-    const { a, b } = matrices(pair);
-    tensors[`base_model.model.${module}.lora_A.weight`] = a;
-    tensors[`base_model.model.${module}.lora_B.weight`] = b;
-  }
+  for (const { place: { module }, own } of modulesOf({ unet: adapter })) for (const [name, data] of matricesOf(own)) tensors[`base_model.model.${module}.${name}`] = data;
   try {
     mkdirSync(folder, { recursive: true });
     writeWhole(join(folder, 'adapter_config.json'), `${JSON.stringify(config, null, 2)}\n`);
@@ -92,23 +97,35 @@ export interface KohyaOptions {
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
-/** Writes a file that kohya's trainer, A1111 and ComfyUI read, each module with its alpha. @throws AppError('disk') */
+const kohyaNames: Partial<Record<MatrixName, string>> = { 'lora_A.weight': 'lora_down.weight', 'lora_B.weight': 'lora_up.weight', lora_magnitude_vector: 'dora_scale' };
+
+/**
+ * Writes a file that kohya's trainer, A1111 and ComfyUI read, each module with its alpha; DoRA and LoKr as LyCORIS names them. A LoKr of two whole
+ * factors has no rank to divide alpha by, so its scale goes into the first. Source: LyCORIS modules/lokr.py; ComfyUI comfy/weight_adapter/lokr.py.
+ * @throws AppError('disk')
+ */
 export function writeKohyaLora(path: string, set: LoraSet, { nameOf, baseVersion, metadata }: KohyaOptions): void {
   const tensors: Record<string, TensorData> = {};
   const ranks: number[] = [];
   let alpha = 0;
-  for (const { place, pair, scale } of pairsOf(set)) {
-    const { a, b } = matrices(pair);
+  for (const { place, own, scale } of modulesOf(set)) {
     const name = nameOf(place);
-    const rank = a.shape[0]!;
-    ranks.push(rank);
-    alpha ||= scale * rank;
-    tensors[`${name}.lora_down.weight`] = a;
-    tensors[`${name}.lora_up.weight`] = b;
-    tensors[`${name}.alpha`] = { shape: [], data: Float32Array.of(scale * rank) };
+    const { matrices } = own;
+    const rank = (matrices['lora_A.weight'] ?? matrices.lokr_w2_b ?? matrices.lokr_w1_b)?.shape[0];
+    for (const [matrix, { shape, data }] of matricesOf(own)) {
+      const whole = rank === undefined && matrix === 'lokr_w1';
+      // a DoRA's magnitude lies along the first axis
+      const shaped = matrix === 'lora_magnitude_vector' ? [data.length, ...new Array<number>(own.kernel ? 3 : 1).fill(1)] : shape;
+      tensors[`${name}.${kohyaNames[matrix] ?? matrix}`] = { shape: shaped, data: whole ? Float32Array.from(data, (value) => value * scale) : data };
+    }
+    ranks.push(rank ?? 1);
+    alpha ||= scale * (rank ?? 0);
+    tensors[`${name}.alpha`] = { shape: [], data: Float32Array.of(rank === undefined ? 1 : scale * rank) };
   }
+  const lokr = LORA_PARTS.some((part) => set[part] && methodOf(set[part]) === 'lokr');
   const notes = {
-    ss_network_module: 'networks.lora', ss_network_dim: String(ranks[0] ?? 0), ss_network_alpha: String(alpha), ss_base_model_version: baseVersion,
+    ss_network_module: lokr ? 'lycoris.kohya' : 'networks.lora', ...(lokr && { ss_network_args: JSON.stringify({ algo: 'lokr' }) }),
+    ss_network_dim: String(ranks[0] ?? 0), ss_network_alpha: String(alpha), ss_base_model_version: baseVersion,
     ...(baseVersion.startsWith('sd_v2') && { ss_v2: 'True' }), sshs_model_hash: tensorsHash(tensors), format: 'pt',
   };
   writeSafetensors(path, tensors, { metadata: { ...notes, ...metadata } });

@@ -7,7 +7,7 @@ import { ALGORITHMS, runConfigSchema } from '../../../src-main/contract/run.ts';
 import type { Engine } from '../../../src-main/engine/engine.ts';
 import { tensorCount } from '../../../src-main/engine/scope.ts';
 import { openEngine } from '../../../src-main/engine/select.ts';
-import { tf, type Tensor4D } from '../../../src-main/engine/tf.ts';
+import { tf, type Tensor2D, type Tensor4D } from '../../../src-main/engine/tf.ts';
 import type { Pipeline } from '../../../src-main/pipeline/pipeline.ts';
 import { disposeAdapter } from '../../../src-main/pipeline/adapter.ts';
 import { writeDiffusersLora } from '../../../src-main/pipeline/lora/write.ts';
@@ -110,8 +110,8 @@ it('ranks left out get no gradient, and the others that of a LoRA without them',
   // The same as a file: A's rows times the mask, which is 0 or 2.
   const file = join(home, 'masked.safetensors');
   writeDiffusersLora(file, { unet: { scale: adapter.scale, modules: Object.fromEntries(paths.map((path, k) => {
-    const { a, b } = adapter.modules[path]!;
-    return [path, { b, a: tf.tidy(() => tf.mul(a, tf.tensor2d(masks[k]!, [masks[k]!.length, 1]))) }];
+    const { 'lora_A.weight': a, 'lora_B.weight': b } = adapter.modules[path]!.matrices as { 'lora_A.weight': Tensor2D; 'lora_B.weight': Tensor2D };
+    return [path, { matrices: { 'lora_B.weight': b, 'lora_A.weight': tf.tidy(() => tf.mul<Tensor2D>(a, tf.tensor2d(masks[k]!, [masks[k]!.length, 1]))) } }];
   })) } });
   const plain = await openCase('draft-k', { lora: { rank: 3, initFile: file } });
   const expected = singleGradient(plain, 'replay');

@@ -12,7 +12,7 @@ import { ConfigReader } from '../../../src-main/models/config.ts';
 import { openModelFiles } from '../../../src-main/models/files.ts';
 import { loadUNet, unetForward, unetLoraTargets } from '../../../src-main/models/unet.ts';
 import { unetConfig } from '../../../src-main/models/unet-config.ts';
-import type { LoraPair, LoraSet } from '../../../src-main/nn/lora.ts';
+import type { LoraModule, LoraSet } from '../../../src-main/nn/lora.ts';
 import { combineLoras, disposeLoras } from '../../../src-main/pipeline/adapter.ts';
 import { toChannelsFirst, toChannelsLast } from '../../../src-main/pipeline/images.ts';
 import { openPipeline } from '../../../src-main/pipeline/load.ts';
@@ -103,12 +103,12 @@ describe.each(cases)('LoRA on $base', ({ base, cells, samplings }) => {
       for (const blocks of [false, true]) {
         const paths = Object.keys(modules);
         const gradients = tf.grads((...matrices: Tensor[]) => {
-          const own: Record<string, LoraPair> = {};
-          paths.forEach((path, i) => (own[path] = { ...modules[path]!, a: matrices[2 * i] as Tensor2D, b: matrices[2 * i + 1] as Tensor2D }));
+          const own: Record<string, LoraModule> = {};
+          paths.forEach((path, i) => (own[path] = { ...modules[path]!, matrices: { 'lora_A.weight': matrices[2 * i] as Tensor2D, 'lora_B.weight': matrices[2 * i + 1] as Tensor2D } }));
           const adapter = { scale, modules: own };
           const out = blocks ? unetForward(engine, unet.config, unet.weights, adapter, { ...inputs, timestep: tf.tensor1d([431]) }) : unet.forward(adapter, { ...inputs, timestep: 431 });
           return tf.sum(tf.mul(out, cotangent));
-        })(paths.flatMap((path) => [modules[path]!.a, modules[path]!.b]));
+        })(paths.flatMap((path) => [modules[path]!.matrices['lora_A.weight']!, modules[path]!.matrices['lora_B.weight']!]));
         for (const key of keys) {
           const [, path, matrix] = /^gradient\.(.+)\.lora_([AB])\.weight$/.exec(key) as unknown as [string, string, 'A' | 'B'];
           const ours = gradients[2 * paths.indexOf(path) + (matrix === 'A' ? 0 : 1)]!;

@@ -7,7 +7,7 @@ import { tf, type Tensor, type Tensor2D, type Tensor3D, type Tensor4D } from '..
 import { loadClip } from '../../../src-main/models/clip-vision.ts';
 import { openModelFiles } from '../../../src-main/models/files.ts';
 import { loadUNet, unetForward, type UNet } from '../../../src-main/models/unet.ts';
-import type { Adapter, LoraPair } from '../../../src-main/nn/lora.ts';
+import type { Adapter, LoraModule } from '../../../src-main/nn/lora.ts';
 import { disposeAdapter } from '../../../src-main/pipeline/adapter.ts';
 import { toChannelsFirst, toChannelsLast } from '../../../src-main/pipeline/images.ts';
 import { openPipeline } from '../../../src-main/pipeline/load.ts';
@@ -99,11 +99,11 @@ export function modelSuite(open: () => Promise<Engine>): void {
     it.each([['traced whole', false], ['block by block', true]])('gives the gradient of every LoRA matrix, %s', (_, blocks) => {
       scope(() => {
         const paths = Object.keys(adapter.modules);
-        const flat = paths.flatMap((path) => [adapter.modules[path]!.a, adapter.modules[path]!.b]);
+        const flat = paths.flatMap((path) => [adapter.modules[path]!.matrices['lora_A.weight']!, adapter.modules[path]!.matrices['lora_B.weight']!]);
         const cotangent = image('cotangent');
         const gradients = tf.grads((...matrices: Tensor[]) => {
-          const modules: Record<string, LoraPair> = {};
-          paths.forEach((path, i) => (modules[path] = { a: matrices[2 * i] as Tensor2D, b: matrices[2 * i + 1] as Tensor2D }));
+          const modules: Record<string, LoraModule> = {};
+          paths.forEach((path, i) => (modules[path] = { matrices: { 'lora_A.weight': matrices[2 * i] as Tensor2D, 'lora_B.weight': matrices[2 * i + 1] as Tensor2D } }));
           return tf.sum(tf.mul(forward({ scale: adapter.scale, modules }, 431, blocks), cotangent));
         })(flat);
         paths.forEach((path, i) => {

@@ -70,6 +70,19 @@ describe('a short run', () => {
     pipeline.dispose();
   });
 
+  it.each(['dora', 'lokr'] as const)('of a %s in convolutions too goes on bit for bit where it stopped, and is found sound', async (method) => {
+    const change: Partial<RunConfigInput> = { lora: { method, rank: 2, targets: ['conv1', 'proj_in', 'to_q', 'ff.net.2'] } };
+    const whole = await run(change);
+    const verdict = whole.events.find((each) => each.type === 'finished')!.verdict!;
+    expect(verdict.checks.filter(({ check }) => check !== 'reward').map(({ passed }) => passed)).toEqual([true, true, true, true]);
+    const half = await run(change, { stopAfter: 1 });
+    await run(change, { stopAfter: -1, runDir: half.runDir });
+    expect(lora(half.runDir).equals(lora(whole.runDir))).toBe(true);
+    const going = await run({ lora: { ...change.lora!, initFile: join(whole.runDir, 'checkpoints', 'step-000002', 'lora.safetensors') } });
+    expect(going.events.at(-1)).toMatchObject({ type: 'finished', reason: 'completed' });
+    await expect(run({ lora: { rank: 2, targets: change.lora!.targets!, initFile: join(whole.runDir, 'checkpoints', 'step-000002', 'lora.safetensors') } })).rejects.toThrow(`is of the method ${method}, and lora.method is lora`);
+  });
+
   it('with nft learns from the true size of JPEG files, which has no gradient, and leaves no tensor', async () => {
     const before = tensorCount();
     const { events, steps } = await run({ algorithm: 'nft', rewards: [{ name: 'jpeg-size' }], batch: 4 });
@@ -83,6 +96,8 @@ describe('a short run', () => {
 
   it.each([
     [{ rewards: [{ name: 'jpeg-size' }] }, /"jpeg-size" has no gradient, and the algorithm drtune needs one/],
+    [{ lora: { method: 'dora' as const, rankDropout: 0.5 } }, /rankDropout leaves ranks out, which the method dora does not allow/],
+    [{ lora: { factor: 4 } }, /lora.factor is of the method lokr, and lora.method is lora/],
     [{ algorithm: 'nft' as const, batch: 1 }, /nft compares the pictures of a batch, and batch is 1/],
   ])('refuses %j', async (change, words) => {
     await expect(run(change)).rejects.toThrow(words);

@@ -34,9 +34,9 @@ function adapterOf(pipeline: Pipeline, strength: number): Adapter {
   const adapter = createAdapter(pipeline.loraTargets(['to_q', 'to_out.0', 'conv1', 'proj_out']), { rank: 2, alpha: 3, seed: 1 });
   const generator = new TorchGenerator(2);
   const modules = Object.fromEntries(Object.entries(adapter.modules).map(([path, pair]) => {
-    const shape = pair!.b.shape;
-    pair!.b.dispose();
-    return [path, { ...pair!, b: tf.tensor2d(generator.randn(shape[0] * shape[1]).map((value) => value * strength), shape) }];
+    const b = pair!.matrices['lora_B.weight']!;
+    b.dispose();
+    return [path, { ...pair!, matrices: { ...pair!.matrices, 'lora_B.weight': tf.tensor2d(generator.randn(b.size).map((value) => value * strength), b.shape) } }];
   }));
   return { scale: adapter.scale, modules };
 }

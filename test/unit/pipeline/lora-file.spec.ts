@@ -6,7 +6,7 @@ import { AppError } from '../../../src-main/base/errors.ts';
 import { drtuneHome } from '../../../src-main/base/paths.ts';
 import { openEngine } from '../../../src-main/engine/select.ts';
 import { readFloatsSync, scope, tensorCount } from '../../../src-main/engine/scope.ts';
-import { tf } from '../../../src-main/engine/tf.ts';
+import { tf, type Tensor2D } from '../../../src-main/engine/tf.ts';
 import type { Adapter, LoraTarget } from '../../../src-main/nn/lora.ts';
 import { adapterHash, combineAdapters, createAdapter, disposeAdapter, disposeLoras } from '../../../src-main/pipeline/adapter.ts';
 import { readLora, readLoras } from '../../../src-main/pipeline/lora-file.ts';
@@ -32,7 +32,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 /** scale * B A of one module, [out, in]. */
 function update(adapter: Adapter, module: string): number[] {
-  const { a, b } = adapter.modules[module]!;
+  const { 'lora_A.weight': a, 'lora_B.weight': b } = adapter.modules[module]!.matrices as { 'lora_A.weight': Tensor2D; 'lora_B.weight': Tensor2D };
   return scope(() => Array.from(readFloatsSync(tf.mul(tf.matMul(b, a), adapter.scale))));
 }
 function expectClose(a: readonly number[], b: readonly number[]): void {
@@ -60,7 +60,7 @@ describe('LoRA files', () => {
     const adapter = readLora(path, { targets, alpha: 6 });
     expect(adapter.scale).toBe(3);
     expect(Object.keys(adapter.modules).sort()).toEqual([first, second]);
-    expect(readFloatsSync(adapter.modules[second]!.b)).toEqual(ramp([6, 2], 5).data);
+    expect(readFloatsSync(adapter.modules[second]!.matrices['lora_B.weight']!)).toEqual(ramp([6, 2], 5).data);
     disposeAdapter(adapter);
   });
 
@@ -73,7 +73,7 @@ describe('LoRA files', () => {
     const adapter = readLora(path, { targets, alpha: 1 });
     expect(adapter.scale).toBe(2);
     expectClose(update(adapter, second).slice(0, 1), [8 * Math.sin(0) * Math.sin(0)]);
-    expectClose(Array.from(readFloatsSync(adapter.modules[second]!.b)), Array.from(ramp([6, 1]).data, (v) => v * 4));
+    expectClose(Array.from(readFloatsSync(adapter.modules[second]!.matrices['lora_B.weight']!)), Array.from(ramp([6, 1]).data, (v) => v * 4));
     disposeAdapter(adapter);
   });
 
@@ -95,8 +95,8 @@ describe('LoRA files', () => {
     const set = readLoras(path, modules);
     expect(Object.keys(set)).toEqual(['unet']);
     expect(set.unet).toMatchObject({ scale: 0.5, modules: { [conv.path]: { kernel: [3, 3] } } });
-    expect([set.unet!.modules[conv.path]!.a.shape, set.unet!.modules[conv.path]!.b.shape]).toEqual([[4, 18], [5, 4]]);
-    expect(readFloatsSync(set.unet!.modules[conv.path]!.a)).toEqual(filter([4, 2, 3, 3]).data);
+    expect([set.unet!.modules[conv.path]!.matrices['lora_A.weight']!.shape, set.unet!.modules[conv.path]!.matrices['lora_B.weight']!.shape]).toEqual([[4, 18], [5, 4]]);
+    expect(readFloatsSync(set.unet!.modules[conv.path]!.matrices['lora_A.weight']!)).toEqual(filter([4, 2, 3, 3]).data);
     disposeLoras(set);
   });
 
@@ -128,7 +128,7 @@ describe('LoRA files', () => {
     const scaleOf = (config: object, module: string): number => {
       writeFileSync(join(peft, 'adapter_config.json'), JSON.stringify({ peft_type: 'LORA', ...config }));
       const { unet } = readLoras(peft, modules);
-      const factor = readFloatsSync(unet!.modules[module]!.b)[1]! / Math.sin(1);
+      const factor = readFloatsSync(unet!.modules[module]!.matrices['lora_B.weight']!)[1]! / Math.sin(1);
       const scale = unet!.scale * factor;
       disposeAdapter(unet!);
       return scale;
@@ -138,7 +138,7 @@ describe('LoRA files', () => {
     expect(scaleOf({ r: 2, lora_alpha: 6, alpha_pattern: { 'mid_block.*': 2 } }, second)).toBeCloseTo(0.5, 5);
     expect(scaleOf({ r: 2, lora_alpha: 6, alpha_pattern: { 'out.0': 2, '[': 3 } }, second)).toBeCloseTo(1.5, 5); // only whole names
     expect(scaleOf({ r: 2, lora_alpha: 6, use_rslora: true }, second)).toBeCloseTo(3, 5);
-    for (const [config, words] of [[{ peft_type: 'LOHA' }, /type LOHA/], [{ use_dora: true }, /is a DoRA/]] as const) {
+    for (const [config, words] of [[{ peft_type: 'LOHA' }, /type LOHA/], [{ use_dora: true }, /has no magnitude/]] as const) {
       writeFileSync(join(peft, 'adapter_config.json'), JSON.stringify(Object.assign({ peft_type: 'LORA' }, config)));
       expect(() => readLoras(peft, modules)).toThrow(words);
     }
@@ -150,10 +150,12 @@ describe('LoRA files', () => {
 
   const pair = (name: string): Record<string, TensorData> => ({ [`${name}.lora_down.weight`]: ramp([2, 5]), [`${name}.lora_up.weight`]: ramp([4, 2]) });
   it.each([
-    ['DoRA', { ...pair('lora_unet_x'), 'lora_unet_x.dora_scale': ramp([1, 5]) }, 'is a DoRA'],
-    ['DoRA of PEFT', { 'base_model.model.x.lora_magnitude_vector': ramp([1, 4]) }, 'is a DoRA'],
+    ['DoRA of inputs', { ...pair(`unet.${first}`), [`unet.${first}.dora_scale`]: ramp([1, 5]) }, 'has magnitudes [1,5], expected one for each of 4 outputs'],
+    ['DoRA without a pair', { [`unet.${first}.lora_magnitude_vector`]: ramp([1, 4]) }, 'only one of lora_A and lora_B'],
     ['LoHa', { 'lora_unet_x.hada_w1_a': ramp([2, 5]) }, 'is a LoHa'],
-    ['LoKr', { 'lora_unet_x.lokr_w1': ramp([2, 5]) }, 'is a LoKr'],
+    ['LoKr in Tucker form', { 'lora_unet_x.lokr_t2': ramp([2, 5]) }, 'is a LoKr in Tucker form'],
+    ['half a LoKr', { [`unet.${first}.lokr_w1`]: ramp([2, 5]) }, 'has no lokr_w2'],
+    ['LoKr of another size', { [`unet.${first}.lokr_w1`]: ramp([2, 5]), [`unet.${first}.lokr_w2`]: ramp([2, 2]) }, 'has factors that make [4,10], expected [4,5]'],
     ['OFT', { 'lora_unet_x.oft_blocks': ramp([2, 5]) }, 'is an OFT'],
     ['Tucker form', { ...pair('lora_unet_x'), 'lora_unet_x.lora_mid.weight': ramp([2, 2]) }, 'Tucker form'],
     ['differences', { 'lora_unet_x.diff': ramp([2, 2]) }, 'whole weight differences'],
@@ -244,7 +246,7 @@ describe('adapters', () => {
   it('start at zero effect, equal for equal seeds', () => {
     const [a, b, c] = [0, 0, 1].map((seed) => createAdapter(targets, { rank: 2, alpha: 2, seed })) as [Adapter, Adapter, Adapter];
     expect(update(a, first).every((value) => value === 0)).toBe(true);
-    expect(readFloatsSync(a.modules[first]!.a).every((value) => Math.abs(value) <= 1 / Math.sqrt(5) && value !== 0)).toBe(true);
+    expect(readFloatsSync(a.modules[first]!.matrices['lora_A.weight']!).every((value) => Math.abs(value) <= 1 / Math.sqrt(5) && value !== 0)).toBe(true);
     expect(adapterHash(a)).toBe(adapterHash(b));
     expect(adapterHash(a)).not.toBe(adapterHash(c));
     for (const each of [a, b, c]) disposeAdapter(each);
@@ -254,7 +256,7 @@ describe('adapters', () => {
     const make = (rank: number, scale: number, only?: string): Adapter => ({
       scale,
       modules: Object.fromEntries(targets.filter((t) => only === undefined || t.path === only).map((t) => [t.path, {
-        a: tf.tensor2d(ramp([rank, t.inFeatures], rank).data, [rank, t.inFeatures]), b: tf.tensor2d(ramp([t.outFeatures, rank], 9).data, [t.outFeatures, rank]),
+        matrices: { 'lora_A.weight': tf.tensor2d(ramp([rank, t.inFeatures], rank).data, [rank, t.inFeatures]), 'lora_B.weight': tf.tensor2d(ramp([t.outFeatures, rank], 9).data, [t.outFeatures, rank]) },
       }])),
     });
     const [x, y] = [make(2, 1.5), make(3, 0.5, second)];

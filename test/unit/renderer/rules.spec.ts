@@ -77,7 +77,7 @@ describe('effort', () => {
 describe('settings', () => {
   it('knows every setting of the schema that the other blocks do not own', () => {
     const owned = ['model', 'prompts', 'heldOutPrompts', 'rewards', 'heldOutRewards', 'normalize', 'sampleSeeds'];
-    const nested = { lora: ['rank', 'alpha', 'rankStabilized', 'rankDropout', 'targets', 'initFile'], optimizer: ['kind', 'lr', 'weightDecay', 'betas', 'eps', 'clipNorm'], lrSchedule: ['kind', 'warmup'], augment: ['crop'] };
+    const nested = { lora: ['method', 'rank', 'alpha', 'rankStabilized', 'factor', 'rankDropout', 'targets', 'initFile'], optimizer: ['kind', 'lr', 'weightDecay', 'betas', 'eps', 'clipNorm'], lrSchedule: ['kind', 'warmup'], augment: ['crop'] };
     const wanted = Object.keys(runConfigSchema.shape).filter((key) => !owned.includes(key)).flatMap((key) => nested[key as keyof typeof nested]?.map((inner) => `${key}.${inner}`) ?? [key]);
     expect(SETTING_FIELDS.map((field) => field.path).sort()).toEqual(wanted.sort());
   });
@@ -156,6 +156,7 @@ describe('pictures of a run', () => {
     expect(readSide(writeSide({ run: 'r@1', step: 'base', strength: 1 }))).toEqual({ run: 'r@1', step: 'base', strength: 1 });
     expect(readSide(writeSide({ run: 'r', step: 20, strength: 1 }))).toEqual({ run: 'r', step: 20, strength: 1 });
     expect(readSide(writeSide({ run: 'r', step: 20, strength: 0.75 }))).toEqual({ run: 'r', step: 20, strength: 0.75 });
+    for (const strength of [1, 0.5]) expect(readSide(writeSide({ run: 'r', step: 20, strength, loraFrom: 6 }))).toEqual({ run: 'r', step: 20, strength, loraFrom: 6 });
     expect(readSide('nonsense')).toBeNull();
     expect(stepsOf(detail)).toEqual([10, 20, 30, 40, 50, 60]);
     expect(imageOf(detail, { run: 'r', step: 'base', strength: 1 }, first!.key)?.role).toBe('base');
@@ -171,7 +172,10 @@ describe('pictures of a run', () => {
     expect(nearestImage(more, at(20, 0.25), key)?.id).toBe(9001);
     expect(nearestImage(more, at(23, 1), key)?.step).toBe(20);
     expect(imageOf(more, at(20, 0), key)?.role).toBe('base');
-    expect(samplePoints([half])).toEqual([]);
+    const late = { ...half, id: 9002, strength: 1, loraFrom: 6 };
+    expect(imageOf({ ...detail, images: [...detail.images, late] }, at(20, 1), key)?.id).not.toBe(9002);
+    expect(imageOf({ ...detail, images: [...detail.images, late] }, { ...at(20, 1), loraFrom: 6 }, key)?.id).toBe(9002);
+    expect(samplePoints([half, late])).toEqual([]);
     expect(canPaint(detail, at(20, 1.5))).toBe(true);
     expect(canPaint(detail, at(30, 1))).toBe(false);
   });
