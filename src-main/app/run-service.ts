@@ -3,7 +3,7 @@
  * published; whatever ends a trainer, the run ends in a state with a reason.
  */
 import { AppError, errorLine } from '../base/errors.ts';
-import type { EventName, EventPayload, ExportFormat, ImageRow, PreviewImage, RequestParsed, RunSummary, ScoredPicture } from '../contract/api.ts';
+import { sameLora, type EventName, type EventPayload, type ExportFormat, type ImageRow, type PreviewImage, type RequestParsed, type RunSummary, type ScoredPicture } from '../contract/api.ts';
 import type { TrainerEvent } from '../contract/events.ts';
 import type { RunConfig } from '../contract/run.ts';
 import type { Exported } from '../worker/protocol.ts';
@@ -147,8 +147,8 @@ export class RunService {
     return (await result).scored;
   }
 
-  /** Paints one prompt and seed with base and tuned weights of a step, the LoRA at `strength`; what the history already has is not painted again. */
-  async render(id: string, { prompt, seed, step, strength = 1 }: { prompt: string; seed: number; step?: number | undefined; strength?: number }): Promise<ImageRow[]> {
+  /** Paints one prompt and seed with base and tuned weights of a step, the LoRA at `strength` and from sampling step `loraFrom` on; what the history already has is not painted again. */
+  async render(id: string, { prompt, seed, step, strength = 1, loraFrom = 0 }: { prompt: string; seed: number; step?: number | undefined; strength?: number; loraFrom?: number }): Promise<ImageRow[]> {
     const row = this.recorder.runs.get(id);
     const checkpoints = this.recorder.records.checkpoints(id);
     const checkpoint = step === undefined ? checkpoints.at(-1) : checkpoints.find((each) => each.step === step);
@@ -159,12 +159,12 @@ export class RunService {
       });
     }
     const at = checkpoint?.step ?? 0;
-    const wanted = (): ImageRow[] => this.recorder.images.list(id).filter((each) => each.prompt === prompt && each.seed === seed && (each.role === 'base' || (each.step === at && (each.strength ?? 1) === strength)));
+    const wanted = (): ImageRow[] => this.recorder.images.list(id).filter((each) => each.prompt === prompt && each.seed === seed && (each.role === 'base' || (each.step === at && sameLora(each, { strength, loraFrom }))));
     const there = wanted();
     if (there.some((each) => each.role === 'base') && (at === 0 || there.some((each) => each.role === 'tuned'))) return there;
     const runDir = this.recorder.runDir(id);
     const { job, result } = smallJob(this.options.launch, {
-      kind: 'render', config: configOf(row), runDir, home: this.recorder.history.home, prompt, seed, step: at, strength, has: [...new Set(there.map((each) => each.role))],
+      kind: 'render', config: configOf(row), runDir, home: this.recorder.history.home, prompt, seed, step: at, strength, loraFrom, has: [...new Set(there.map((each) => each.role))],
       checkpoint: checkpoint ? fileInside(runDir, checkpoint.file) : null,
     });
     this.lane.add(job);

@@ -1,7 +1,7 @@
 /** Opens blind votes: pictures are checked to be of the sides they are shown for, then order and sides are drawn. */
 import { randomInt } from 'node:crypto';
 import { AppError } from '../base/errors.ts';
-import { readSideText, type ImageRow, type RequestParsed, type VoteRound } from '../contract/api.ts';
+import { readSideText, sameLora, type ImageRow, type RequestParsed, type VoteRound } from '../contract/api.ts';
 import { drawSides } from '../contract/vote.ts';
 import { Votes } from '../history/votes.ts';
 import type { RunRecorder } from './run-recorder.ts';
@@ -25,7 +25,7 @@ export function openRound(recorder: RunRecorder, input: RequestParsed<'votes.ope
 function checked(recorder: RunRecorder, id: number, text: string): ImageRow {
   const image = recorder.images.get(id);
   const side = readSideText(text)!;
-  const fits = image.runId === side.run && (side.step === 'base' ? image.role === 'base' : image.role === 'tuned' && image.step === side.step && (image.strength ?? 1) === side.strength);
+  const fits = image.runId === side.run && (side.step === 'base' ? image.role === 'base' : image.role === 'tuned' && image.step === side.step && sameLora(image, side));
   if (!fits) throw new AppError('config', `The picture ${id} is not of ${text}: it is ${image.role} at step ${image.step} of ${image.runId}.`);
   return image;
 }

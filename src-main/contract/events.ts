@@ -89,6 +89,8 @@ const toldEventSchema = z.discriminatedUnion('type', [
     weights: z.string(),
     /** The LoRA's share that was added, 1 where left out. */
     strength: z.number().optional(),
+    /** The sampling step from which it was added, 0 (the first) where left out. */
+    loraFrom: z.number().optional(),
   }),
   /** How memory will be used; before anything is loaded. */
   z.object({ type: z.literal('plan'), plan: memoryPlanSchema }),

@@ -6,7 +6,7 @@ import type { TrainerEventOf } from '../contract/events.ts';
 
 interface Row {
   id: number; run_id: string; role: 'base' | 'tuned'; step: number; prompt: string; prompt_index: number; held_out: number; seed: number;
-  width: number; height: number; file: string; rewards: string; weights: string; strength: number;
+  width: number; height: number; file: string; rewards: string; weights: string; strength: number; lora_from: number;
 }
 
 export const IMAGES_SQL = 'SELECT * FROM images WHERE run_id = ? ORDER BY id';
@@ -18,8 +18,8 @@ export class Images {
   constructor(db: Database.Database) {
     this.db = db;
     this.upsert = db.prepare(`INSERT INTO images
-      (run_id, role, step, prompt, prompt_index, held_out, seed, width, height, file, rewards, weights, strength) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-      ON CONFLICT (run_id, role, step, prompt, seed, held_out, strength) DO UPDATE SET prompt_index = excluded.prompt_index, width = excluded.width,
+      (run_id, role, step, prompt, prompt_index, held_out, seed, width, height, file, rewards, weights, strength, lora_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+      ON CONFLICT (run_id, role, step, prompt, seed, held_out, strength, lora_from) DO UPDATE SET prompt_index = excluded.prompt_index, width = excluded.width,
         height = excluded.height, file = excluded.file, rewards = excluded.rewards, weights = excluded.weights
       RETURNING id`);
   }
@@ -27,7 +27,7 @@ export class Images {
   /** Writes one picture and returns its id; the same picture again keeps its id. */
   put(runId: string, e: TrainerEventOf<'image'>): number {
     return this.upsert.get(runId, e.role, e.step, e.prompt, e.promptIndex, Number(e.heldOut), e.seed, e.width, e.height, e.file,
-      JSON.stringify(e.rewards), e.weights, e.strength ?? 1)!.id;
+      JSON.stringify(e.rewards), e.weights, e.strength ?? 1, e.loraFrom ?? 0)!.id;
   }
 
   list(runId: string): ImageRow[] {
@@ -49,6 +49,6 @@ export class Images {
 function toImage(row: Row): ImageRow {
   return {
     id: row.id, runId: row.run_id, role: row.role, step: row.step, prompt: row.prompt, promptIndex: row.prompt_index, heldOut: row.held_out !== 0,
-    seed: row.seed, width: row.width, height: row.height, rewards: JSON.parse(row.rewards) as Record<string, number>, weights: row.weights, ...(row.strength !== 1 && { strength: row.strength }),
+    seed: row.seed, width: row.width, height: row.height, rewards: JSON.parse(row.rewards) as Record<string, number>, weights: row.weights, ...(row.strength !== 1 && { strength: row.strength }), ...(row.lora_from !== 0 && { loraFrom: row.lora_from }),
   };
 }

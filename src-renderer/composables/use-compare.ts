@@ -86,7 +86,7 @@ export function useCompare() {
         jobs.set(writeSide(side), side);
       }
       for (const side of jobs.values()) {
-        const rows = await api.request('runs.render', { id: side.run, prompt, seed, ...(side.step === 'base' ? { step: 0 } : { step: side.step, strength: side.strength }) });
+        const rows = await api.request('runs.render', { id: side.run, prompt, seed, ...(side.step === 'base' ? { step: 0 } : { step: side.step, strength: side.strength, loraFrom: side.loraFrom ?? 0 }) });
         details.addImages(side.run, rows);
       }
     } catch (cause) {

@@ -1,5 +1,5 @@
 /** What the run page and the compare page read out of a run's rows. Pure. */
-import type { ImageRow, RunDetail, StepRow } from '#contract/api.ts';
+import { sameLora, type ImageRow, type RunDetail, type StepRow } from '#contract/api.ts';
 import { weightedReward } from './apply-run-event.ts';
 
 export const pictureKey = (image: Pick<ImageRow, 'prompt' | 'seed'>): string => `${image.seed} ${image.prompt}`;
@@ -19,7 +19,7 @@ export function subjects(images: readonly ImageRow[]): Subject[] {
 /** Steps at which tuned pictures exist, ascending, with 0 for the base where there is one. */
 export function samplePoints(images: readonly ImageRow[]): number[] {
   const steps = new Set<number>();
-  for (const image of images) if ((image.strength ?? 1) === 1) steps.add(image.role === 'base' ? 0 : image.step);
+  for (const image of images) if (sameLora(image)) steps.add(image.role === 'base' ? 0 : image.step);
   return [...steps].sort((a, b) => a - b);
 }
 
@@ -27,11 +27,11 @@ export function baseOf(images: readonly ImageRow[], key: string): ImageRow | nul
   return images.findLast((image) => image.role === 'base' && pictureKey(image) === key) ?? null;
 }
 
-/** The tuned picture of a step, or the newest one before it, at full strength or another. */
-export function tunedAt(images: readonly ImageRow[], key: string, step: number, exact = false, strength = 1): ImageRow | null {
+/** The tuned picture of a step, or the newest one before it, with all of the LoRA or as `lora` says. */
+export function tunedAt(images: readonly ImageRow[], key: string, step: number, exact = false, lora: Parameters<typeof sameLora>[1] = {}): ImageRow | null {
   let best: ImageRow | null = null;
   for (const image of images) {
-    if (image.role !== 'tuned' || (image.strength ?? 1) !== strength || pictureKey(image) !== key || image.step > step || (exact && image.step !== step)) continue;
+    if (image.role !== 'tuned' || !sameLora(image, lora) || pictureKey(image) !== key || image.step > step || (exact && image.step !== step)) continue;
     if (!best || image.step >= best.step) best = image;
   }
   return best;

@@ -56,11 +56,11 @@ async function serve(job: TrainerJob): Promise<void> {
     writeFileSync(job.out, 'a fake for tests');
     await send({ type: 'exported', exported: { path: job.out, bytes: 16, checked: 'read back, its picture differs from the checkpoint\'s by 0 and from the base\'s by 0.2' } });
   } else {
-    const { prompt, seed, step, strength, has } = job;
+    const { prompt, seed, step, strength, loraFrom, has } = job;
     const point = { prompt, promptIndex: 0, heldOut: false, seed };
     await pause(stepMs);
     if (!has.includes('base')) await image(job, { role: 'base', step: 0, ...point });
-    if (step > 0 && !has.includes('tuned')) await image(job, { role: 'tuned', step, ...point, strength });
+    if (step > 0 && !has.includes('tuned')) await image(job, { role: 'tuned', step, ...point, strength, loraFrom });
   }
   await send({ type: 'done' });
 }
@@ -123,9 +123,9 @@ async function sample(job: Train, step: number, role: 'base' | 'tuned'): Promise
   }
 }
 
-async function image(job: Exclude<TrainerJob, { kind: 'preview' | 'export' | 'score' }>, what: { role: 'base' | 'tuned'; step: number; prompt: string; promptIndex: number; heldOut: boolean; seed: number; strength?: number }): Promise<void> {
-  const { strength = 1 } = what;
-  const file = `samples/${what.role}-${what.step}-${strength === 1 ? '' : `${strength}-`}${createHash('sha256').update(what.prompt).digest('hex').slice(0, 8)}-${what.seed}.png`;
+async function image(job: Exclude<TrainerJob, { kind: 'preview' | 'export' | 'score' }>, what: { role: 'base' | 'tuned'; step: number; prompt: string; promptIndex: number; heldOut: boolean; seed: number; strength?: number; loraFrom?: number }): Promise<void> {
+  const { strength = 1, loraFrom = 0 } = what;
+  const file = `samples/${what.role}-${what.step}-${strength === 1 ? '' : `${strength}-`}${loraFrom === 0 ? '' : `from-${loraFrom}-`}${createHash('sha256').update(what.prompt).digest('hex').slice(0, 8)}-${what.seed}.png`;
   const path = join(job.runDir, file);
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, picture(what.prompt, what.seed, what.role === 'base' ? 0 : what.step * strength));

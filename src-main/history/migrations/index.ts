@@ -12,8 +12,9 @@ import { samples } from './0040-samples.ts';
 import { log } from './0050-log.ts';
 import { verdict } from './0060-verdict.ts';
 import { compare } from './0070-compare.ts';
+import { lateStart } from './0080-late-start.ts';
 
-export const MIGRATIONS: readonly Migration[] = [runs, steps, images, samples, log, verdict, compare];
+export const MIGRATIONS: readonly Migration[] = [runs, steps, images, samples, log, verdict, compare, lateStart];
 
 /** The schema this app writes. */
 export const SCHEMA_VERSION = MIGRATIONS.at(-1)!.version;

@@ -219,7 +219,9 @@ describe('small jobs', () => {
     expect(half.map((row) => [row.role, row.step, row.strength])).toEqual([['base', 0, undefined], ['tuned', 2, 0.5]]);
     expect(half[0]).toEqual(rows[0]);
     expect(half[1]!.id).not.toBe(rows[1]!.id);
-    expect(recorder.images.list(id)).toHaveLength(3);
+    const late = await service.render(id, { prompt: 'a tree', seed: 7, step: 2, strength: 0.5, loraFrom: 3 });
+    expect(late.map((row) => [row.role, row.strength, row.loraFrom])).toEqual([['base', undefined, undefined], ['tuned', 0.5, 3]]);
+    expect(recorder.images.list(id)).toHaveLength(4);
     expect(recorder.runs.summary(id).thumbnails).toEqual({ base: rows[0]!.id, tuned: rows[1]!.id });
   });
 

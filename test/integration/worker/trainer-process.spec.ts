@@ -70,7 +70,7 @@ describe('the trainer process', () => {
   it('renders a prompt with base and tuned weights', async () => {
     const config = tinyConfig({ engine });
     const checkpoint = join(import.meta.dirname, '../../golden/drtune/lora.safetensors');
-    const { messages, exit } = start({ kind: 'render', config, runDir: join(home, 'b'), home, prompt: 'a new thing', seed: 9, checkpoint, step: 4, strength: 1, has: [] });
+    const { messages, exit } = start({ kind: 'render', config, runDir: join(home, 'b'), home, prompt: 'a new thing', seed: 9, checkpoint, step: 4, strength: 1, loraFrom: 0, has: [] });
     expect(await exit).toBe(0);
     const images = messages.flatMap((each) => (each.type === 'event' && each.event.type === 'image' ? [each.event] : []));
     expect(images).toMatchObject([{ role: 'base', step: 0, weights: 'base', seed: 9 }, { role: 'tuned', step: 4, seed: 9 }]);
@@ -82,8 +82,8 @@ describe('the trainer process', () => {
     const config = tinyConfig({ engine });
     const checkpoint = join(import.meta.dirname, '../../golden/drtune/lora.safetensors');
     const at = { kind: 'render' as const, config, runDir: join(home, 'b'), home, prompt: 'a new thing', seed: 9, checkpoint, step: 4 };
-    const painted = async (strength: number) => {
-      const { messages, exit } = start({ ...at, strength, has: ['base'] });
+    const painted = async (strength: number, loraFrom = 0) => {
+      const { messages, exit } = start({ ...at, strength, loraFrom, has: ['base'] });
       expect(await exit).toBe(0);
       const images = messages.flatMap((each) => (each.type === 'event' && each.event.type === 'image' ? [each.event] : []));
       expect(images).toMatchObject([{ role: 'tuned', step: 4, strength }]);
@@ -97,6 +97,10 @@ describe('the trainer process', () => {
     expect(half.rewards['symmetry']).not.toBe(none.rewards['symmetry']);
     expect(half.weights).not.toBe(none.weights);
     expect(await pixels(`tuned-step-4-strength-0.5-${key}`)).not.toEqual(await pixels(`tuned-step-4-${key}`));
+    const [late, never] = [await painted(0.5, 1), await painted(0.5, config.steps)];
+    expect(late).toMatchObject({ loraFrom: 1, weights: half.weights });
+    expect(late.rewards['symmetry']).not.toBe(half.rewards['symmetry']);
+    expect(never.rewards['symmetry']).toBe(none.rewards['symmetry']);
   });
 
   it('exports a checkpoint as a merged model, telling what it does', async () => {

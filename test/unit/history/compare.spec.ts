@@ -130,8 +130,10 @@ describe('blind votes', () => {
   it('read sides strictly', () => {
     expect(readSideText('r-1@20x0.75')).toEqual({ run: 'r-1', step: 20, strength: 0.75 });
     expect(readSideText('r@base')).toEqual({ run: 'r', step: 'base', strength: 1 });
+    expect(readSideText('r@20from6')).toEqual({ run: 'r', step: 20, strength: 1, loraFrom: 6 });
+    expect(readSideText('r@20x0.5from6')).toEqual({ run: 'r', step: 20, strength: 0.5, loraFrom: 6 });
     expect(readSideText('r@20xx')).toBeNull();
-    for (const wrong of ['', 'r@', '../x@base', 'r@20x', 'r@1e9']) expect(REQUESTS['votes.open'].input.safeParse({ sideA: wrong, sideB: 'r@base', labelA: '', labelB: '', pairs: [{ a: 1, b: 2 }] }).success, wrong).toBe(false);
+    for (const wrong of ['', 'r@', '../x@base', 'r@20x', 'r@1e9', 'r@basefrom2', 'r@20from']) expect(REQUESTS['votes.open'].input.safeParse({ sideA: wrong, sideB: 'r@base', labelA: '', labelB: '', pairs: [{ a: 1, b: 2 }] }).success, wrong).toBe(false);
   });
 });
 

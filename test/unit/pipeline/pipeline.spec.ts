@@ -9,7 +9,9 @@ import { drtuneHome } from '../../../src-main/base/paths.ts';
 import type { Engine } from '../../../src-main/engine/engine.ts';
 import { openEngine } from '../../../src-main/engine/select.ts';
 import { readFloatsSync, tensorCount } from '../../../src-main/engine/scope.ts';
-import { tf } from '../../../src-main/engine/tf.ts';
+import { tf, type Tensor2D } from '../../../src-main/engine/tf.ts';
+import type { Adapter, LoraTarget } from '../../../src-main/nn/lora.ts';
+import { disposeAdapter } from '../../../src-main/pipeline/adapter.ts';
 import { encodePng, toBytes } from '../../../src-main/pipeline/images.ts';
 import { openPipeline } from '../../../src-main/pipeline/load.ts';
 import { NoiseStreams } from '../../../src-main/pipeline/noise.ts';
@@ -134,6 +136,31 @@ describe('a pipeline', () => {
     conditioning.dispose();
     noise.dispose();
     expect(tensorCount()).toBe(before);
+    pipeline.dispose();
+  });
+
+  it('begins with a LoRA late: every step before is the base model\'s, to the bit, prompts included', async () => {
+    const pipeline = await openPipeline(engine, folder);
+    const options = { prompts: ['a boat', 'the sea'], guidance: 3, width: 8, height: 12, scheduler: 'dpmpp2m', steps: 4, seed: 5 };
+    const adapter = (modules: readonly LoraTarget[]): Adapter => ({
+      scale: 1, modules: Object.fromEntries(modules.map(({ path, inFeatures, outFeatures }) => [path, { matrices: { 'lora_A.weight': tf.fill([1, inFeatures], 0.2) as Tensor2D, 'lora_B.weight': tf.fill([outFeatures, 1], 0.3) as Tensor2D } }])),
+    });
+    const lora = { adapter: adapter(pipeline.loraTargets(['to_q', 'to_v'])), textAdapters: { text_encoder: adapter(pipeline.loraModules().text_encoder!.filter(({ path }) => path.endsWith('v_proj'))) } };
+    const latents = (more: object): number[][] => {
+      const steps: number[][] = [];
+      const painting = sampling(pipeline, { ...options, ...more });
+      let next = painting.next();
+      for (; !next.done; next = painting.next()) steps.push([...readFloatsSync(next.value.latents)]);
+      tf.dispose(Object.values(next.value));
+      return steps;
+    };
+    const [base, tuned, late] = [latents({}), latents(lora), latents({ ...lora, loraFrom: 2 })];
+    expect(late.slice(0, 2)).toEqual(base.slice(0, 2));
+    for (const step of [2, 3]) for (const other of [base, tuned]) expect(late[step]).not.toEqual(other[step]);
+    expect(latents({ ...lora, loraFrom: 0 })).toEqual(tuned);
+    expect(latents({ ...lora, loraFrom: 4 })).toEqual(base);
+    expect(() => latents({ ...lora, loraFrom: 5 })).toThrow('sampling step 5, but there are 4');
+    for (const each of [lora.adapter, lora.textAdapters.text_encoder]) disposeAdapter(each);
     pipeline.dispose();
   });
 
