@@ -5,9 +5,9 @@ import { tf, type Tensor, type Tensor2D, type Tensor3D, type Tensor4D } from '..
 import { keeping, type Engine } from '../engine/engine.ts';
 import { diffusersActivations } from '../nn/activations.ts';
 import { sinusoidalEmbedding, timestepEmbedding } from '../nn/embeddings.ts';
-import { adaptableModules, blockAdapter, blockScale, loraConv, loraLinear, type Adapter, type BlockAdapter, type LoraModule, type LoraTarget } from '../nn/lora.ts';
+import { adaptableModules, blockAdapter, blockScale, loraConv, loraLinear, mergedWeights, type Adapter, type BlockAdapter, type LoraModule, type LoraTarget } from '../nn/lora.ts';
 import { downsample, normConv, resnet, upsample, type ResnetOptions } from '../nn/resnet.ts';
-import { transformer2d } from '../nn/transformer.ts';
+import { textKeysAndValues, transformer2d, type TransformerOptions } from '../nn/transformer.ts';
 import type { Weights } from '../nn/parameters.ts';
 import { residentWeights } from '../weights/resident.ts';
 import type { ModelFiles } from './files.ts';
@@ -37,12 +37,20 @@ export interface UNet {
   readonly bytes: number;
   /** The network's output [B, h, w, C]; differentiable with respect to adapter and inputs. */
   forward(adapter: Adapter | null, inputs: UNetInputs): Tensor4D;
+  /** The network for many steps with the same adapter and conditions, without gradient: what does not change is computed once. */
+  bind(adapter: Adapter | null, conditions: Omit<UNetInputs, 'sample' | 'timestep'>): BoundUNet;
   /** Linear layers and convolutions whose path ends in one of `targets`; all if left out. */
   loraTargets(targets?: readonly string[]): LoraTarget[];
   /** Loads the weights now instead of at first use; yields the bytes loaded so far. */
   loading(): Generator<number, void>;
   /** Frees the weights; they are loaded again when used. */
   release(): void;
+}
+
+export interface BoundUNet {
+  /** As UNet.forward. */
+  forward(sample: Tensor4D, timestep: number): Tensor4D;
+  dispose(): void;
 }
 
 /** Networks up to this size are traced whole (fewer calls, operations side by side); larger ones block by block. */
@@ -56,25 +64,31 @@ export function loadUNet(anyEngine: Engine, files: ModelFiles, { precision, memo
   const resident = residentWeights(() => files.open('unet'), list.shapes, { what: 'the UNet', engine, precision });
   const whole = memory === 'residuals' && 4 * resident.parameters <= wholeTraceBytes;
   const code = JSON.stringify(config);
+  /** @param context text, or keys and values made of it */
+  const run = (weights: Weights, adapter: Adapter | null, context: Weights, { sample, timestep, pooled, timeIds, guidance }: Omit<UNetInputs, 'text'>): Tensor4D => scope(() => {
+    const times = typeof timestep === 'number' ? new Array<number>(sample.shape[0]).fill(timestep) : [...timestep];
+    assert(!config.added === !(pooled && timeIds) && (config.timeCondDim === null) === !guidance, () => `the UNet was given pooled text ${pooled?.shape}, sizes ${timeIds?.shape} and guidance ${guidance?.shape}`);
+    const tensors: Weights = { ...context, sample, timestep: tf.tensor1d(times, 'float32'), ...(pooled && timeIds && { pooled, timeIds }), ...(guidance && { guidance }) };
+    if (!whole) return unetForward(engine, config, weights, adapter, tensors) as Tensor4D;
+    const scale = adapter?.scale ?? 0;
+    const traced = engine.trace(`unet ${scale} ${code}`, (w: Weights, modules: ReturnType<typeof adapterTree>, input: Weights) =>
+      unetForward(engine, config, w, adapter && { scale, modules }, input));
+    return traced(weights, adapterTree(adapter), tensors) as Tensor4D;
+  });
   return {
     config, parameters: resident.parameters, bytes: resident.bytes, loading: () => resident.loading(), release: () => resident.release(),
     get weights() {
       return resident.get();
     },
-    forward(adapter, inputs) {
-      return scope(() => {
-        const B = inputs.sample.shape[0];
-        const times = typeof inputs.timestep === 'number' ? new Array<number>(B).fill(inputs.timestep) : [...inputs.timestep];
-        const { sample, text, pooled, timeIds, guidance } = inputs;
-        assert(!config.added === !(pooled && timeIds) && (config.timeCondDim === null) === !guidance, () => `the UNet was given pooled text ${pooled?.shape}, sizes ${timeIds?.shape} and guidance ${guidance?.shape}`);
-        const tensors = { sample, timestep: tf.tensor1d(times, 'float32'), text, ...(pooled && timeIds && { pooled, timeIds }), ...(guidance && { guidance }) };
-        const weights = resident.get();
-        if (!whole) return unetForward(engine, config, weights, adapter, tensors) as Tensor4D;
-        const scale = adapter?.scale ?? 0;
-        const traced = engine.trace(`unet ${scale} ${code}`, (w: Weights, modules: ReturnType<typeof adapterTree>, input: Weights) =>
-          unetForward(engine, config, w, adapter && { scale, modules }, input));
-        return traced(weights, adapterTree(adapter), tensors) as Tensor4D;
+    forward: (adapter, { text, ...inputs }) => run(resident.get(), adapter, { text }, inputs),
+    bind(adapter, { text, ...conditions }) {
+      const weights = resident.get();
+      const made = scope(() => {
+        const context = Object.assign({}, ...attentions(config).map(({ path, ...options }) => textKeysAndValues(options, weights, adapter, path, text))) as Record<string, Tensor>;
+        return { context, merged: whole && adapter ? mergedWeights(weights, adapter) : {} };
       });
+      const [bound, left] = whole ? [{ ...weights, ...made.merged }, null] : [weights, adapter];
+      return { forward: (sample, timestep) => run(bound, left, made.context, { ...conditions, sample, timestep }), dispose: () => tf.dispose(made) };
     },
     loraTargets: (targets) => unetLoraTargets(config, targets),
   };
@@ -93,15 +107,14 @@ function adapterTree(adapter: Adapter | null): Record<string, Pick<LoraModule, '
 
 /**
  * The network as a pure function.
- * @param inputs sample [B, h, w, C], timestep [B], text [B, N, D]; for SDXL pooled [B, P] and timeIds [B, 6]; distilled guidance [B, timeCondDim]
+ * @param inputs sample [B, h, w, C], timestep [B], text [B, N, D] or all that textKeysAndValues makes of it; for SDXL pooled [B, P] and timeIds [B, 6]; distilled guidance [B, timeCondDim]
  * @returns [B, h, w, C]
  */
 export function unetForward(engine: Engine, config: UNetConfig, weights: Weights, adapter: Adapter | null, inputs: Weights): Tensor {
-  const text = inputs['text']!;
   const options: ResnetOptions = { groups: config.groups, eps: config.eps, activation: config.activation, outputScale: 1 };
   const temb = embedTime(engine, config, weights, adapter, inputs); // [B, T]
   const attend = (path: string, level: LevelConfig, layers: number, input: Tensor): Tensor =>
-    transformer2d(engine, { heads: level.heads, layers, groups: config.groups }, weights, adapter, path, input, text);
+    transformer2d(engine, { heads: level.heads, layers, groups: config.groups }, weights, adapter, path, input, inputs);
 
   let x = config.centerInput ? tf.sub(tf.mul(inputs['sample']!, 2), 1) : inputs['sample']!;
   x = loraConv(weights, blockAdapter(adapter, '', ['conv_in']), adapter?.scale ?? 0, 'conv_in', x, 1, (config.convInKernel - 1) / 2);
@@ -139,6 +152,16 @@ export function unetForward(engine: Engine, config: UNetConfig, weights: Weights
     }
   }
   return normConv(engine, options, weights, 'conv_norm_out', 'conv_out', x, adapter);
+}
+
+/** Where the network attends, by path. */
+function attentions(config: UNetConfig): Array<TransformerOptions & { path: string }> {
+  const at = (path: string, level: LevelConfig, count: number): Array<TransformerOptions & { path: string }> =>
+    Array.from({ length: level.attention ? count : 0 }, (_, j) => ({ path: `${path}.attentions.${j}`, heads: level.heads, layers: level.transformerLayers[j]!, groups: config.groups }));
+  return [
+    ...config.down.flatMap((level, i) => at(`down_blocks.${i}`, level, level.resnets)), ...(config.midType === null ? [] : at('mid_block', config.mid, 1)),
+    ...config.up.flatMap((level, i) => at(`up_blocks.${i}`, level, level.resnets)),
+  ];
 }
 
 /** Embedding of the timestep, with SDXL's of pooled text and sizes added to it, [B, T]. */

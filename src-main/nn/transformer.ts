@@ -2,7 +2,7 @@
 import { gelu, groupNorm, layerNorm } from '../engine/ops.ts';
 import { tf, type Tensor } from '../engine/tf.ts';
 import type { Engine } from '../engine/engine.ts';
-import { multiHeadAttention } from './attention.ts';
+import { attendHeads, multiHeadAttention, splitHeads } from './attention.ts';
 import { blockAdapter, blockScale, loraConv, loraLinear, type Adapter, type BlockAdapter } from './lora.ts';
 import { blockWeights, type ParameterList, type Weights } from './parameters.ts';
 
@@ -46,28 +46,46 @@ export function transformerParameters(
 /** attn1, attn2 and GEGLU feed-forward, each on the layer-normed input and added to it. */
 function transformerBlock(heads: number, scale: number) {
   return (w: Weights, adapter: BlockAdapter, inputs: Weights): Tensor => {
-    const text = inputs['text']!; // [B, N, crossDim]
+    const { text, k, v } = inputs; // [B, N, crossDim], or keys and values [B, nH, N, d] made of it
     let x = inputs['x']!; // [B, h*w, inner]
     const norm = (name: string): Tensor => layerNorm(x, w[`${name}.weight`]!, w[`${name}.bias`]!, 1e-5);
     const apply = (name: string, input: Tensor): Tensor => loraLinear(w, adapter, scale, name, input);
     const attend = (attn: string, query: Tensor, context: Tensor): Tensor =>
-      apply(`${attn}.to_out.0`, multiHeadAttention(apply(`${attn}.to_q`, query), apply(`${attn}.to_k`, context), apply(`${attn}.to_v`, context), heads));
+      multiHeadAttention(apply(`${attn}.to_q`, query), apply(`${attn}.to_k`, context), apply(`${attn}.to_v`, context), heads);
     const normal = norm('norm1');
-    x = tf.add(attend('attn1', normal, normal), x);
-    x = tf.add(attend('attn2', norm('norm2'), text), x);
+    x = tf.add(apply('attn1.to_out.0', attend('attn1', normal, normal)), x);
+    const query = norm('norm2');
+    x = tf.add(apply('attn2.to_out.0', text ? attend('attn2', query, text) : attendHeads(apply('attn2.to_q', query), k!, v!)), x);
     const [value, gate] = tf.split(apply('ff.net.0.proj', norm('norm3')), 2, -1) as [Tensor, Tensor]; // [B, h*w, 4*inner] each
     return tf.add(apply('ff.net.2', tf.mul(value, gelu(gate))), x);
   };
 }
 
+const blockPath = (path: string, i: number): string => `${path}.transformer_blocks.${i}`;
+
+/**
+ * What a transformer's blocks make of the text, whatever the pixels: keys and values of attn2, [B, nH, N, d], named by block path.
+ * @param text [B, N, crossDim]
+ */
+export function textKeysAndValues({ heads, layers }: TransformerOptions, weights: Weights, adapter: Adapter | null, path: string, text: Tensor): Record<string, Tensor> {
+  const made: Record<string, Tensor> = {};
+  for (let i = 0; i < layers; i++) {
+    const at = `${blockPath(path, i)}.attn2`;
+    const pairs = blockAdapter(adapter, at, ['to_k', 'to_v']);
+    const own = blockWeights(weights, at, ['to_k.weight', 'to_v.weight']);
+    for (const name of ['k', 'v']) made[`${at}.${name}`] = splitHeads(loraLinear(own, pairs, blockScale(adapter, pairs), `to_${name}`, text), heads);
+  }
+  return made;
+}
+
 /**
  * x + proj_out(blocks(proj_in(norm(x)))).
  * @param x [B, h, w, C]
- * @param text [B, N, crossDim]
+ * @param context text [B, N, crossDim], or all that {@link textKeysAndValues} makes of it
  * @returns [B, h, w, C]
  */
 export function transformer2d(
-  engine: Engine, options: TransformerOptions, weights: Weights, adapter: Adapter | null, path: string, x: Tensor, text: Tensor,
+  engine: Engine, options: TransformerOptions, weights: Weights, adapter: Adapter | null, path: string, x: Tensor, context: Weights,
 ): Tensor {
   const { heads, layers, groups } = options;
   const [B, h, w] = x.shape as [number, number, number, number];
@@ -88,11 +106,11 @@ export function transformer2d(
   const { 'proj_out.weight': outWeight, 'proj_out.bias': outBias, ...inWeights } = own;
   let tokens = enter(inWeights, inAdapter, x); // [B, h*w, inner]
   for (let i = 0; i < layers; i++) {
-    const at = `${path}.transformer_blocks.${i}`;
+    const at = blockPath(path, i);
     const pairs = blockAdapter(adapter, at, blockModules);
     const scale = blockScale(adapter, pairs);
     const block = engine.trace(`transformer block ${heads} ${scale}`, transformerBlock(heads, scale));
-    tokens = block(blockWeights(weights, at, blockNames), pairs, { x: tokens, text });
+    tokens = block(blockWeights(weights, at, blockNames), pairs, { x: tokens, ...(context['text'] ? { text: context['text'] } : blockWeights(context, `${at}.attn2`, ['k', 'v'])) });
   }
   return leave({ 'proj_out.weight': outWeight!, 'proj_out.bias': outBias! }, outAdapter, { tokens, residual: x });
 }

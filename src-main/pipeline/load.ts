@@ -10,7 +10,7 @@ import { rowNorms } from '../nn/lora.ts';
 import { openModelFiles, type ModelFiles } from '../models/files.ts';
 import { inFull } from '../models/part-memory.ts';
 import { countTokens, plainReading } from '../models/prompt-chunks.ts';
-import { expectedPooledSize, loadUNet, type UNet } from '../models/unet.ts';
+import { expectedPooledSize, loadUNet, type UNet, type UNetInputs } from '../models/unet.ts';
 import { unetConfig, type UNetConfig } from '../models/unet-config.ts';
 import { loadVae, type Vae } from '../models/vae.ts';
 import { openScheduler } from '../schedulers/index.ts';
@@ -129,15 +129,20 @@ function buildPipeline({ engine, files, name, encoders, unet, vae, leave }: Load
     countTokens: (prompt, reading) => countTokens(encoders.map((encoder) => encoder.tokenizer), prompt, { ...plainReading, ...reading }),
     encodePrompts: (prompts, options) => prompting(options, () => embeddings.encode(prompts, options)),
     rememberPrompts: (prompts, options) => prompting(options, () => embeddings.remember(prompts, options)),
-    predictBranches: (adapter, latents, timestep, conditioning) => scope(() => {
-      const { promptEmbeds: text, pooledPromptEmbeds: pooled, addTimeIds: timeIds, guidanceEmbeds, negativePromptEmbeds: noText, negativePooledPromptEmbeds: noPooled } = conditioning;
-      assert(latents.shape[0] === text.shape[0], () => `predictBranches: ${latents.shape[0]} latents with ${text.shape[0]} prompts`);
-      if (!noText) return unet.forward(adapter, { sample: latents, timestep, text, pooled, timeIds, guidance: guidanceEmbeds });
-      return unet.forward(adapter, {
-        sample: tf.concat([latents, latents], 0), timestep, text: tf.concat([noText, text], 0),
-        pooled: pooled && noPooled && tf.concat([noPooled, pooled], 0), timeIds: timeIds && tf.concat([timeIds, timeIds], 0),
-      });
-    }),
+    predictBranches: (adapter, latents, timestep, conditioning) => scope(() =>
+      unet.forward(adapter, { sample: branchesOf(latents, conditioning), timestep, ...networkConditions(conditioning) })),
+    bind(adapter, conditioning) {
+      const told = scope(() => networkConditions(conditioning));
+      const bound = unet.bind(adapter, told);
+      const borrowed = new Set<unknown>(Object.values(conditioning));
+      return {
+        predict: (latents, timestep) => scope(() => guide(bound.forward(branchesOf(latents, conditioning), timestep), conditioning)),
+        dispose() {
+          bound.dispose();
+          for (const tensor of Object.values(told)) if (!borrowed.has(tensor)) tensor?.dispose();
+        },
+      };
+    },
     guide: (branches, conditioning) => guide(branches, conditioning),
     decode: (latents) => visit('vae', [vae], () => vae.decode(latents)),
     encode: (images) => visit('vae', [vae], () => vae.encode(images)),
@@ -159,6 +164,19 @@ function* loadingAll(models: ReadonlyArray<{ readonly bytes: number; loading(): 
     for (const bytes of model.loading()) yield before + bytes;
     before += model.bytes;
   }
+}
+
+/** What the network sees: latents once, or for both branches. */
+function branchesOf(latents: Tensor4D, { promptEmbeds, negativePromptEmbeds }: Conditioning): Tensor4D {
+  assert(latents.shape[0] === promptEmbeds.shape[0], () => `predictBranches: ${latents.shape[0]} latents with ${promptEmbeds.shape[0]} prompts`);
+  return negativePromptEmbeds ? tf.concat([latents, latents], 0) : latents;
+}
+
+/** What the network is told, for both branches in one batch (unconditional first) where there are two. */
+function networkConditions(conditioning: Conditioning): Omit<UNetInputs, 'sample' | 'timestep'> {
+  const { promptEmbeds: text, pooledPromptEmbeds: pooled, addTimeIds: timeIds, guidanceEmbeds, negativePromptEmbeds: noText, negativePooledPromptEmbeds: noPooled } = conditioning;
+  if (!noText) return { text, pooled, timeIds, guidance: guidanceEmbeds };
+  return { text: tf.concat([noText, text], 0), pooled: pooled && noPooled && tf.concat([noPooled, pooled], 0), timeIds: timeIds && tf.concat([timeIds, timeIds], 0) };
 }
 
 /** u + s (c - u). */

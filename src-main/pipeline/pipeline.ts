@@ -62,6 +62,13 @@ export interface PromptOptions extends Partial<PromptReading> {
   readonly adapters?: LoraSet;
 }
 
+/** A network with adapter and conditioning; borrows both. */
+export interface BoundPipeline {
+  /** Guided prediction [B,h,w,C]. @param latents [B,h,w,C], already scaled for the sampler */
+  predict(latents: Tensor4D, timestep: number): Tensor4D;
+  dispose(): void;
+}
+
 /** How a pipeline keeps its parts in memory. */
 export interface PipelineMemory {
   readonly unet: PartMemory;
@@ -88,6 +95,8 @@ export interface Pipeline {
    * @param latents [B,h,w,C], already scaled for the sampler
    */
   predictBranches(adapter: Adapter | null, latents: Tensor4D, timestep: number, conditioning: Conditioning): Tensor4D;
+  /** The same and guided, for many steps without gradient: what does not change from step to step is computed once. */
+  bind(adapter: Adapter | null, conditioning: Conditioning): BoundPipeline;
   /** Combines branches by classifier-free guidance: u + s (c - u), [B,h,w,C]. */
   guide(branches: Tensor4D, conditioning: Conditioning): Tensor4D;
   /** Latents as sampled [B,h,w,C] -> picture [B,H,W,3] in about [-1,1] (not clamped). Differentiable. */

@@ -35,19 +35,22 @@ export function initialNoise(seed: number, count: number, h: number, w: number, 
 export function* denoise(
   pipeline: Pipeline, options: { adapter: Adapter | null; conditioning: Conditioning; scheduler: Scheduler; noise: Tensor4D; streams: NoiseStreams; late?: { readonly from: number; readonly conditioning: Conditioning } },
 ): Generator<DenoisedStep, void, void> {
-  const { scheduler, noise, streams, late } = options;
+  const { adapter, conditioning, scheduler, noise, streams, late } = options;
   const steps = scheduler.timesteps.length;
+  let bound = late ? pipeline.bind(null, late.conditioning) : pipeline.bind(adapter, conditioning);
   let state: SamplerState = { x: scope(() => tf.mul(noise, scheduler.initNoiseSigma)), memory: [] };
   let done = false;
   try {
     for (const [i, timestep] of scheduler.timesteps.entries()) {
       const { x } = state;
-      const { adapter, conditioning } = late && i < late.from ? { ...late, adapter: null } : options;
+      if (i === late?.from) {
+        bound.dispose();
+        bound = pipeline.bind(adapter, conditioning);
+      }
       const next = scope(() => {
         const scale = scheduler.inputScale(i);
         const input: Tensor4D = scale === 1 ? x : tf.mul(x, scale);
-        const output = pipeline.guide(pipeline.predictBranches(adapter, input, timestep, conditioning), conditioning);
-        return scheduler.step(i, state, output, scheduler.takesNoise(i) ? streams.draw() : null);
+        return scheduler.step(i, state, bound.predict(input, timestep), scheduler.takesNoise(i) ? streams.draw() : null);
       });
       tf.dispose([state.x, ...state.memory]);
       state = next;
@@ -55,6 +58,7 @@ export function* denoise(
       yield { step: i, steps, timestep, latents: state.x };
     }
   } finally {
+    bound.dispose();
     tf.dispose([...state.memory]);
     if (!done) state.x.dispose();
   }

@@ -124,13 +124,14 @@ export interface Path {
 export function rollOut(request: GradientRequest, trained: readonly number[], end: number): Path {
   const { pipeline, scheduler, adapter, conditioning, plan } = request;
   const linear = Array.from({ length: end + 1 }, (_, i) => scheduler.linearStep(i)).every((each) => each !== null);
+  const bound = pipeline.bind(adapter, conditioning);
   const inputs = new Map<number, Tensor4D>();
   const states: NonNullable<Path['states']> = [];
   let state: SamplerState = { x: tf.mul<Tensor4D>(request.noise, scheduler.initNoiseSigma), memory: [] };
   for (let i = 0; i <= end; i++) {
     const { input, output, noise, next } = scope(() => {
       const seen = tf.mul<Tensor4D>(state.x, scheduler.inputScale(i));
-      const out = pipeline.guide(pipeline.predictBranches(adapter, seen, scheduler.timesteps[i]!, conditioning), conditioning);
+      const out = bound.predict(seen, scheduler.timesteps[i]!);
       const z = stepNoise(request, i);
       return { input: seen, output: out, noise: z, next: advance(scheduler, plan, i, state, out, z) };
     });
@@ -141,6 +142,7 @@ export function rollOut(request: GradientRequest, trained: readonly number[], en
     state = next;
   }
   tf.dispose([...state.memory]);
+  bound.dispose();
   return { x0: state.x, inputs, states: linear ? null : states };
 }
 

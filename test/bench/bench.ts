@@ -187,7 +187,7 @@ const rows: Row[] = [];
 for (const each of chosen) {
   process.stderr.write(`${each.what} ...\n`);
   if (!ensureModel(each, python)) process.stderr.write(`left out: ${each.config.model} is missing and needs the peer to be made\n`);
-  else rows.push(...(await measure(each, python, Number(values.repeats), each.name === 'sdxl')));
+  else rows.push(...(await measure(each, python, Number(values.repeats), each.gigabytes * 1e9 > totalmem())));
 }
 const result = { machine: { cpu: cpus()[0]?.model ?? '', cores: cpus().length, memoryBytes: totalmem() }, repeats: Number(values.repeats), rows };
 if (values.out) writeWhole(values.out, `${JSON.stringify(result, null, 1)}\n`);

@@ -9,6 +9,8 @@ export interface BenchCase {
   readonly command: 'run' | 'sample';
   readonly config: Readonly<Record<string, unknown>> & { readonly model: string; readonly lora: Readonly<Record<string, unknown>> & { readonly initFile: string } };
   readonly threads: number;
+  /** What all sides take together; where there is less, they run one after the other. */
+  readonly gigabytes: number;
   /** Of the peer: everything on one tape, or trained steps computed again. */
   readonly mode?: 'tape' | 'checkpoint';
 }
@@ -27,7 +29,7 @@ interface Setting { T: number; K: number; batch: number; guidance: number; size:
 /** @param folder for LoRA files and random models */
 export function benchCases(root: string, folder: string): BenchCase[] {
   const make = (name: string, what: string, model: string, { T, K, batch, guidance, size, steps = spread(T, K) }: Setting, command: BenchCase['command'] = 'run'): BenchCase => ({
-    name, what, command, threads: availableParallelism(),
+    name, what, command, threads: availableParallelism(), gigabytes: { sd15: 26, sdxl: 60 }[name] ?? 3,
     config: {
       model, prompts: starterPrompts, width: size, height: size, scheduler: 'ddim', steps: T, guidance, trainedStepList: steps, earlyStopStep: 0, rewards: [{ name: 'symmetry' }],
       lora: { rank: 8, alpha: 8, targets, initFile: join(folder, `${name.split('-')[0]}.safetensors`) }, batch, seed: 0,
