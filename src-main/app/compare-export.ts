@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { writeWhole } from '../base/atomic.ts';
 import { AppError } from '../base/errors.ts';
+import { unwatched, type Work } from '../base/work.ts';
 import type { CompareFormat, ImageRow, RequestOutput, RequestParsed } from '../contract/api.ts';
 import { comparisonPage, escapeHtml } from './compare-html.ts';
 import { fileInside } from './run-folders.ts';
@@ -26,9 +27,12 @@ const BASE_INK = '#484b50';
 const TUNED_INK = '#2845b4';
 
 /** @throws AppError('not-found') for a picture whose file is gone */
-export async function exportComparison(recorder: RunRecorder, input: Input, now = new Date()): Promise<RequestOutput<'compare.export'>> {
+export async function exportComparison(recorder: RunRecorder, input: Input, work: Work = unwatched, now = new Date()): Promise<RequestOutput<'compare.export'>> {
   const pairs = input.pairs.map(({ a, b }): Pair => ({ a: picture(recorder, a), b: picture(recorder, b) }));
-  const content = await render(input, pairs);
+  let drawn = 0;
+  const total = 2 * pairs.length;
+  const content = await render(input, pairs, () => work.at('drawing the pictures', drawn++, total));
+  await work.at('drawing the pictures', total, total);
   const stamp = now.toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
   const path = join(recorder.runDir(pairs[0]!.b.row.runId), 'exports', `compare-${stamp}.${input.format}`);
   writeWhole(path, content);
@@ -40,15 +44,15 @@ function picture(recorder: RunRecorder, id: number): Picture {
   return { row, file: readFileSync(fileInside(recorder.runDir(row.runId), row.file)) };
 }
 
-async function render({ format, title, labelA, labelB }: Input, pairs: readonly Pair[]): Promise<Buffer> {
+async function render({ format, title, labelA, labelB }: Input, pairs: readonly Pair[], drawing: () => Promise<void>): Promise<Buffer> {
   if (format === 'html') {
     const url = ({ file }: Picture): string => `data:image/png;base64,${file.toString('base64')}`;
     return Buffer.from(comparisonPage(title, labelA, labelB, pairs.map(({ a, b }) => ({
       prompt: b.row.prompt, seed: b.row.seed, width: b.row.width, height: b.row.height, a: url(a), b: url(b), rewardsA: a.row.rewards, rewardsB: b.row.rewards,
     }))));
   }
-  if (format === 'png') return sheet(title, pairs.map(({ a, b }) => ({ cells: [a, b], caption: captionOf(b) })), [{ text: labelA, ink: BASE_INK }, { text: labelB, ink: TUNED_INK }]);
-  const frame = (side: 'a' | 'b'): Promise<Buffer> => sheet(title, pairs.map((pair) => ({ cells: [pair[side]], caption: captionOf(pair.b) })), [side === 'a' ? { text: labelA, ink: BASE_INK } : { text: labelB, ink: TUNED_INK }]);
+  if (format === 'png') return sheet(title, pairs.map(({ a, b }) => ({ cells: [a, b], caption: captionOf(b) })), [{ text: labelA, ink: BASE_INK }, { text: labelB, ink: TUNED_INK }], drawing);
+  const frame = (side: 'a' | 'b'): Promise<Buffer> => sheet(title, pairs.map((pair) => ({ cells: [pair[side]], caption: captionOf(pair.b) })), [side === 'a' ? { text: labelA, ink: BASE_INK } : { text: labelB, ink: TUNED_INK }], drawing);
   return flicker(await Promise.all([frame('a'), frame('b')]), format);
 }
 
@@ -64,7 +68,7 @@ async function flicker(frames: readonly Buffer[], format: 'gif' | 'webp'): Promi
 interface Block { cells: readonly Picture[]; caption: string }
 
 /** Blocks of pictures side by side in up to three columns, each with its caption, under the labels of the sides. */
-async function sheet(title: string, blocks: readonly Block[], labels: readonly { text: string; ink: string }[]): Promise<Buffer> {
+async function sheet(title: string, blocks: readonly Block[], labels: readonly { text: string; ink: string }[], drawing: () => Promise<void>): Promise<Buffer> {
   const { default: sharp } = await import('sharp');
   const { width, height } = blocks[0]!.cells[0]!.row;
   const zoom = Math.max(BOX_MIN, Math.min(BOX_MAX, width)) / width;
@@ -83,6 +87,7 @@ async function sheet(title: string, blocks: readonly Block[], labels: readonly {
   for (const [at, block] of blocks.entries()) {
     const [left, top] = [GAP + (at % columns) * (blockW + 2 * GAP), GAP + 2 * LINE + Math.floor(at / columns) * blockH];
     for (const [i, cell] of block.cells.entries()) {
+      await drawing();
       const input = await sharp(cell.file).resize(boxW, boxH, { fit: 'contain', background: '#dededb' }).png().toBuffer();
       pictures.push({ input, left: left + i * (boxW + GAP), top });
     }

@@ -64,7 +64,7 @@ export function askHelper<T extends AnyAnswer['type']>(launch: LaunchHelper, req
       port.kill();
     }, options.timeoutMs) : undefined;
     options.signal?.addEventListener('abort', () => {
-      fail('The installation was cancelled. What is downloaded is kept.');
+      fail('Cancelled; what is downloaded is kept.', undefined, 'cancelled');
       port.kill();
     });
     port.onMessage((message) => {

@@ -6,8 +6,8 @@
 export interface SmallJob {
   readonly kind: 'preview' | 'render' | 'export' | 'score';
   run(): Promise<void>;
-  /** Gives it up: its caller is told why. */
-  cancel(reason: string): void;
+  /** Gives it up: its caller is told why, "cancelled" where nothing is said. */
+  cancel(reason?: string): void;
 }
 
 export class Lane {
@@ -31,6 +31,14 @@ export class Lane {
   add(job: SmallJob): void {
     this.small.push(job);
     this.pump();
+  }
+
+  /** Gives up one job, waiting or at work. */
+  drop(job: SmallJob): void {
+    const place = this.small.indexOf(job);
+    if (place >= 0) this.small.splice(place, 1);
+    job.cancel();
+    this.onChange();
   }
 
   /** Gives up every preview, waiting or at work: a newer one or a run takes its place. */

@@ -1,5 +1,6 @@
 /** What the helper process does with models: facts, checksums, plans and downloads from the hub. Each imports what it needs: facts take the networks' code, the hub takes none of it. */
 import { AppError, errorLine } from '../base/errors.ts';
+import { watched, type Progress } from '../base/work.ts';
 import { hubEndpoint } from '../hub/hub-address.ts';
 import type { ModelProgress } from '../hub/model-download.ts';
 import type { ModelPlan, ModelRequest } from '../hub/model-store.ts';
@@ -15,6 +16,7 @@ export type FromLibrary =
   | { type: 'plan'; plan: ModelPlan }
   | { type: 'model-progress'; progress: ModelProgress }
   | { type: 'notice'; line: string }
+  | { type: 'work'; progress: Progress }
   | { type: 'downloaded'; path: string }
   | { type: 'models'; facts: ModelFacts[] }
   | { type: 'verified'; problems: string[] }
@@ -44,7 +46,8 @@ export async function answerLibrary(request: LibraryRequest, send: (message: Fro
       }
       case 'verify': {
         const { verifyModel } = await import('./model-check.ts');
-        await send({ type: 'verified', problems: (await verifyModel(request.path)).problems });
+        const work = watched((progress) => void send({ type: 'work', progress }), () => false, () => performance.now());
+        await send({ type: 'verified', problems: (await verifyModel(request.path, work)).problems });
         break;
       }
     }

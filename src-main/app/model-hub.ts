@@ -6,9 +6,10 @@ import { checkSpace, discardDownload, interruptedDownloads, modelNameOf, resumed
 import { gatedError, hubEndpoint } from '../hub/hub-address.ts';
 import { folderName } from '../hub/repo-name.ts';
 import { addModel, listModels } from '../models/known.ts';
-import { askHelper, type HelperPort, type LaunchHelper } from './helper.ts';
+import { askHelper, type AnyAnswer, type HelperPort, type LaunchHelper } from './helper.ts';
 import { originOf } from './model-library.ts';
 import type { TokenStore } from './token-store.ts';
+import type { Watched } from './works.ts';
 
 export interface ModelHubOptions {
   home: string;
@@ -160,8 +161,11 @@ export class ModelHub {
   }
 
   /** Reads every header, and of a download every byte. */
-  async verify(path: string): Promise<{ ok: boolean; problems: string[] }> {
-    const { problems } = await askHelper(this.options.launchHelper, { kind: 'verify', path }, 'verified');
+  async verify(path: string, { tell, signal }: Pick<Watched, 'tell' | 'signal'>): Promise<{ ok: boolean; problems: string[] }> {
+    const onMessage = (message: AnyAnswer): void => {
+      if (message.type === 'work') tell(message.progress);
+    };
+    const { problems } = await askHelper(this.options.launchHelper, { kind: 'verify', path }, 'verified', { onMessage, signal });
     return { ok: problems.length === 0, problems };
   }
 

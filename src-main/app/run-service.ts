@@ -2,18 +2,21 @@
  * Runs at work: a queue with one training at a time, each in a process of its own. What a trainer says is persisted, then
  * published; whatever ends a trainer, the run ends in a state with a reason.
  */
+import { rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { AppError, errorLine } from '../base/errors.ts';
 import { sameLora, type EventName, type EventPayload, type ExportFormat, type ImageRow, type PreviewImage, type RequestParsed, type RunSummary, type ScoredPicture } from '../contract/api.ts';
 import type { TrainerEvent } from '../contract/events.ts';
 import type { RunConfig } from '../contract/run.ts';
-import type { Exported } from '../worker/protocol.ts';
+import type { Exported, TrainerJob } from '../worker/protocol.ts';
 import { thisOwner } from '../history/owner.ts';
+import { Works } from './works.ts';
 import { configOf, type RunRow } from '../history/runs.ts';
-import { Lane } from './lane.ts';
+import { Lane, type SmallJob } from './lane.ts';
 import { fileInside, newestCheckpoint } from './run-folders.ts';
 import type { Recorded, RunRecorder } from './run-recorder.ts';
 import { exportPlace } from './run-library.ts';
-import { smallJob } from './small-jobs.ts';
+import { smallJob, type SmallJobResult } from './small-jobs.ts';
 import { TrainSession } from './train-session.ts';
 import type { LaunchTrainer } from './trainer-port.ts';
 
@@ -23,6 +26,8 @@ export interface RunServiceOptions {
   recorder: RunRecorder;
   launch: LaunchTrainer;
   publish: Publish;
+  /** The list that small jobs are on while they last. */
+  works?: Works;
   /** Called when the queue moves. */
   onQueue?: () => void;
   /** How long a stopped trainer may take to reach its next step, ms, at least. */
@@ -42,6 +47,7 @@ const SUPERSEDED = 'A newer request took the place of this one.';
 
 export class RunService {
   readonly recorder: RunRecorder;
+  readonly works: Works;
   private readonly options: RunServiceOptions;
   private readonly lane: Lane;
   private readonly previews = new Map<string, PreviewImage[]>();
@@ -54,6 +60,7 @@ export class RunService {
   constructor(options: RunServiceOptions) {
     this.options = options;
     this.recorder = options.recorder;
+    this.works = options.works ?? new Works(() => {});
     this.lane = new Lane(() => this.nextRun(), () => options.onQueue?.());
   }
 
@@ -132,9 +139,7 @@ export class RunService {
     const known = this.previews.get(key);
     if (known) return known;
     this.lane.cancelPreviews(SUPERSEDED);
-    const { job, result } = smallJob(this.options.launch, { kind: 'preview', config, count, home: this.recorder.history.home });
-    this.lane.add(job);
-    const { previews } = await result;
+    const { previews } = await this.small('', { kind: 'preview', config, count, home: this.recorder.history.home });
     this.previews.set(key, previews);
     if (this.previews.size > 12) this.previews.delete(this.previews.keys().next().value!);
     return previews;
@@ -142,9 +147,7 @@ export class RunService {
 
   /** Values of rewards for the user's pictures, in a process of its own; it waits while a run is at work. */
   async score(engine: RunConfig['engine'], { rewards, prompt, pictures }: RequestParsed<'rewards.score'>): Promise<ScoredPicture[]> {
-    const { job, result } = smallJob(this.options.launch, { kind: 'score', config: { engine }, home: this.recorder.history.home, rewards, prompt, pictures });
-    this.lane.add(job);
-    return (await result).scored;
+    return (await this.small('', { kind: 'score', config: { engine }, home: this.recorder.history.home, rewards, prompt, pictures })).scored;
   }
 
   /** Paints one prompt and seed with base and tuned weights of a step, the LoRA at `strength` and from sampling step `loraFrom` on; what the history already has is not painted again. */
@@ -163,12 +166,11 @@ export class RunService {
     const there = wanted();
     if (there.some((each) => each.role === 'base') && (at === 0 || there.some((each) => each.role === 'tuned'))) return there;
     const runDir = this.recorder.runDir(id);
-    const { job, result } = smallJob(this.options.launch, {
+    const { images } = await this.small(id, {
       kind: 'render', config: configOf(row), runDir, home: this.recorder.history.home, prompt, seed, step: at, strength, loraFrom, has: [...new Set(there.map((each) => each.role))],
       checkpoint: checkpoint ? fileInside(runDir, checkpoint.file) : null,
     });
-    this.lane.add(job);
-    for (const image of (await result).images) this.published(id, image, this.recorder.record(id, image));
+    for (const image of images) this.published(id, image, this.recorder.record(id, image));
     this.publishSummary(id);
     return wanted();
   }
@@ -176,13 +178,11 @@ export class RunService {
   /** Writes a checkpoint for other programs, in a process of its own; it waits while a run is at work. */
   async export(id: string, { format, single, step }: { format: ExportFormat; single: boolean; step: number | undefined }): Promise<Exported> {
     const place = exportPlace(this.recorder, id, format, single, step);
-    const say = (phase: string): void => this.options.publish('run.export', { runId: id, phase });
-    if (this.session) say('waiting for the run at work');
-    const { job, result } = smallJob(this.options.launch, {
-      kind: 'export', config: configOf(this.recorder.runs.get(id)), home: this.recorder.history.home, run: id, format, ...place,
-    }, say);
-    this.lane.add(job);
-    const { exported } = await result;
+    const job = { kind: 'export' as const, config: configOf(this.recorder.runs.get(id)), home: this.recorder.history.home, run: id, format, ...place };
+    const { exported } = await this.small(id, job).catch((error: unknown) => {
+      rmSync(join(dirname(place.out), `.${basename(place.out)}.part`), { recursive: true, force: true }); // of one that had to be killed
+      throw error;
+    });
     if (!exported) throw new AppError('internal', 'The export ended without saying what it wrote.');
     return exported;
   }
@@ -233,6 +233,17 @@ export class RunService {
     this.summaryAt.set(id, Date.now());
     this.options.publish('run.summary', shown);
     return shown;
+  }
+
+  /** Does a small job in a process of its own; it waits while a run is at work. */
+  private small(about: string, job: TrainerJob & { kind: SmallJob['kind'] }): Promise<SmallJobResult> {
+    return this.works.watch(job.kind, about, ({ tell, signal }) => {
+      tell({ what: this.session ? 'waiting for the run at work' : 'starting', done: 0, total: 0 });
+      const { job: small, result } = smallJob(this.options.launch, job, tell);
+      signal.addEventListener('abort', () => this.lane.drop(small));
+      this.lane.add(small);
+      return result;
+    });
   }
 
   private wake(): void {

@@ -4,11 +4,12 @@
  * is in the history, and nothing is unpacked but stored bytes.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
-import { flushFolder, sha256Of, writeWhole } from '../base/atomic.ts';
+import { flushFolder, sha256Of } from '../base/atomic.ts';
 import { AppError, errorLine } from '../base/errors.ts';
+import { stepping, unwatched, type Work } from '../base/work.ts';
 import { alarmRowSchema, imageRowSchema, sampleRowSchema, stepRowSchema } from '../contract/api.ts';
 import { verdictSchema } from '../contract/events.ts';
 import { describeIssues, runConfigSchema, type RunConfig } from '../contract/run.ts';
@@ -19,11 +20,12 @@ import { openSafetensors } from '../weights/safetensors.ts';
 import { readZipDirectory, type ZipEntry } from '../weights/zip.ts';
 import { fileInside } from './run-folders.ts';
 import type { RunRecorder } from './run-recorder.ts';
-import { writeStoredZip, type ZipPart } from './stored-zip.ts';
+import { storingZip, type ZipPart } from './stored-zip.ts';
 
 const SHEET = 'drtune.json';
 const LORA = 'lora.safetensors';
 const PICTURE = /^pictures\/\d{1,6}\.png$/;
+const PIECE_BYTES = 1 << 22;
 const MOST = { entries: 20_000, sheetBytes: 128e6, pictureBytes: 128e6, loraBytes: 4e9 };
 
 const text = z.string().max(100_000);
@@ -66,10 +68,10 @@ function listsOf(runDir: string): { prompts: string[] | undefined; heldOutPrompt
 
 /**
  * Writes a run that is not at work as one file.
- * @param step of the checkpoint whose LoRA goes along, the newest where left out
- * @throws AppError where it runs, has no such checkpoint, or cannot be written
+ * @param options.step of the checkpoint whose LoRA goes along, the newest where left out
+ * @throws AppError where it runs, has no such checkpoint, cannot be written, or where `work` is ended; nothing is left then
  */
-export function shareRun(recorder: RunRecorder, id: string, path: string, step?: number): { path: string; bytes: number } {
+export async function shareRun(recorder: RunRecorder, id: string, path: string, { step, work = unwatched }: { step?: number | undefined; work?: Work } = {}): Promise<{ path: string; bytes: number }> {
   const row = recorder.runs.get(id);
   if (row.state === 'running' || row.state === 'queued') throw new AppError('busy', `The run "${row.name}" is ${row.state}.`, { hint: 'Stop it first, or wait for its end.' });
   const runDir = recorder.runDir(id);
@@ -78,10 +80,7 @@ export function shareRun(recorder: RunRecorder, id: string, path: string, step?:
   if (step !== undefined && !checkpoint) throw new AppError('not-found', `The run "${row.name}" has no checkpoint at step ${step}.`, { hint: `It has checkpoints at ${checkpoints.map((each) => each.step).join(', ') || 'no step'}.` });
   const parts: ZipPart[] = [];
   const sha256: Record<string, string> = {};
-  const add = (name: string, file: string): void => {
-    parts.push({ name, content: file });
-    sha256[name] = sha256Of(file);
-  };
+  const add = (name: string, file: string): void => void parts.push({ name, content: file });
   if (checkpoint) add(LORA, fileInside(runDir, checkpoint.file));
   const pictures: Sheet['images'] = [];
   for (const { id: imageId, runId: _, ...image } of images) {
@@ -91,6 +90,10 @@ export function shareRun(recorder: RunRecorder, id: string, path: string, step?:
     add(name, fileInside(runDir, recorder.images.get(imageId).file));
     pictures.push({ ...image, file: name });
   }
+  for (const [i, { name, content }] of parts.entries()) {
+    await work.at('reading the run', i, parts.length);
+    sha256[name] = sha256Of(content as string);
+  }
   const { rewardFirst, rewardLast, heldOutBase, heldOutLast } = summary;
   const sheet: Sheet = {
     format: 'drtune-run', version: 1, app: row.app_version, name: row.name, note: row.note, state: row.state, reason: row.reason, verdict: summary.verdict,
@@ -98,26 +101,28 @@ export function shareRun(recorder: RunRecorder, id: string, path: string, step?:
     figures: { rewardFirst, rewardLast, heldOutBase, heldOutLast }, checkpoint: checkpoint ? { step: checkpoint.step } : null,
     steps: recorder.steps.list(id, Infinity), samples, alarms, images: pictures, sha256,
   };
-  const bytes = writeStoredZip(path, [{ name: SHEET, content: Buffer.from(JSON.stringify(sheet)) }, ...parts]);
+  const total = parts.reduce((bytes, { content }) => bytes + statSync(content as string).size, 0);
+  const bytes = await stepping(work, 'writing the file', total, storingZip(path, [{ name: SHEET, content: Buffer.from(JSON.stringify(sheet)) }, ...parts]), (written) => written);
   return { path, bytes };
 }
 
-const refuse = (path: string, problem: string): AppError => new AppError('run', `${basename(path)} is not a run that can be imported: ${problem}.`, { hint: 'Nothing was changed. Ask for the file again.' });
+const refuse = (name: string, problem: string): AppError => new AppError('run', `${name} is not a run that can be imported: ${problem}.`, { hint: 'Nothing was changed. Ask for the file again.' });
 
 /**
  * Adds a shared run to the history as a new run, after all of it was checked.
+ * @param options.name of the file, for messages
  * @returns its id
- * @throws AppError('run') saying what is wrong with the file; nothing is left of it then
+ * @throws AppError('run') saying what is wrong with the file, AppError('cancelled') where `work` is ended; nothing is left of it then
  */
-export function importRun(recorder: RunRecorder, path: string): string {
+export async function importRun(recorder: RunRecorder, path: string, { name = basename(path), work = unwatched }: { name?: string; work?: Work } = {}): Promise<string> {
   const file = openReadable(path);
   try {
-    const entries = checkedEntries(path, file);
-    const sheet = readSheet(path, file, entries);
-    return keep(recorder, sheet, (name) => checkedBytes(path, file, entries.get(name)!, sheet));
+    const entries = checkedEntries(name, file);
+    const sheet = readSheet(name, file, entries);
+    return await keep(recorder, sheet, file, { entries, name, work });
   } catch (error) {
     if (error instanceof AppError || isDiskFull(error)) throw error;
-    throw refuse(path, errorLine(error));
+    throw refuse(name, errorLine(error));
   } finally {
     file.close();
   }
@@ -167,22 +172,42 @@ function readSheet(path: string, file: ReadableFile, entries: ReadonlyMap<string
 
 const PNG = Buffer.from('89504e470d0a1a0a', 'hex');
 
-function checkedBytes(path: string, file: ReadableFile, entry: ZipEntry, { sha256 }: Sheet): Uint8Array {
-  const bytes = file.read(entry.begin, entry.size);
-  if (createHash('sha256').update(bytes).digest('hex') !== sha256[entry.name]) throw refuse(path, `${entry.name} is not what was written (its sha256 differs)`);
-  if (PICTURE.test(entry.name) && !PNG.equals(bytes.subarray(0, 8))) throw refuse(path, `${entry.name} is not a PNG`);
-  return bytes;
+/** Copies an entry, flushed; yields the bytes of each piece. @throws AppError('run') where it is not what was written */
+function* copying(name: string, file: ReadableFile, entry: ZipEntry, { sha256 }: Sheet, to: string): Generator<number, void> {
+  mkdirSync(dirname(to), { recursive: true });
+  const hash = createHash('sha256');
+  const out = openSync(to, 'w');
+  try {
+    for (let done = 0; done < entry.size; ) {
+      const piece = file.read(entry.begin + done, Math.min(PIECE_BYTES, entry.size - done));
+      if (done === 0 && PICTURE.test(entry.name) && !PNG.equals(piece.subarray(0, 8))) throw refuse(name, `${entry.name} is not a PNG`);
+      hash.update(piece);
+      for (let at = 0; at < piece.length; ) at += writeSync(out, piece, at);
+      done += piece.length;
+      yield piece.length;
+    }
+    if (hash.digest('hex') !== sha256[entry.name]) throw refuse(name, `${entry.name} is not what was written (its sha256 differs)`);
+    fsyncSync(out);
+  } finally {
+    closeSync(out);
+  }
 }
 
+interface Source { entries: ReadonlyMap<string, ZipEntry>; name: string; work: Work }
+
 /** Files first, into a folder with a temporary name; rows and the folder's name last. */
-function keep(recorder: RunRecorder, sheet: Sheet, bytesOf: (name: string) => Uint8Array): string {
+async function keep(recorder: RunRecorder, sheet: Sheet, file: ReadableFile, { entries, name, work }: Source): Promise<string> {
   const id = recorder.newRunId();
   const runDir = recorder.runDir(id);
   const temporary = join(recorder.history.home, 'runs', `.import-${id}`);
   try {
     mkdirSync(temporary, { recursive: true });
-    for (const { file } of sheet.images) writeWhole(join(temporary, file), bytesOf(file));
-    const checkpoint = sheet.checkpoint && keepLora(temporary, sheet.checkpoint.step, bytesOf(LORA));
+    const lora = sheet.checkpoint && `checkpoints/step-${String(sheet.checkpoint.step).padStart(6, '0')}/${LORA}`;
+    const copies = [...sheet.images.map((each) => [each.file, each.file] as const), ...(lora ? [[LORA, lora] as const] : [])];
+    const total = copies.reduce((bytes, [from]) => bytes + entries.get(from)!.size, 0);
+    let copied = 0;
+    for (const [from, to] of copies) await stepping(work, 'checking and copying', total, copying(name, file, entries.get(from)!, sheet, join(temporary, to)), (bytes) => (copied += bytes));
+    const checkpoint = lora ? storedLora(temporary, sheet.checkpoint!.step, lora) : null;
     flushFolder(temporary);
     recorder.history.db.transaction(() => {
       insertRows(recorder, id, sheet, checkpoint);
@@ -216,9 +241,7 @@ function insertRows(recorder: RunRecorder, id: string, sheet: Sheet, checkpoint:
 
 interface StoredCheckpoint { step: number; file: string; sha256: string; bytes: number }
 
-function keepLora(folder: string, step: number, bytes: Uint8Array): StoredCheckpoint {
-  const file = `checkpoints/step-${String(step).padStart(6, '0')}/${LORA}`;
-  writeWhole(join(folder, file), bytes);
+function storedLora(folder: string, step: number, file: string): StoredCheckpoint {
   openSafetensors(join(folder, file))[Symbol.dispose](); // refuses what is no such file
   return { step, file, sha256: sha256Of(join(folder, file)), bytes: statSync(join(folder, file)).size };
 }

@@ -14,10 +14,14 @@ export function startHash({ kind }: Digest, size: number): Hash {
   return kind === 'sha256' ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`);
 }
 
-/** Whether a file on the disk is the one meant. */
-export async function fits(file: string, size: number, digest: Digest): Promise<boolean> {
+/** Whether a file on the disk is the one meant. @param read hears how many bytes were read; what it throws ends the reading */
+export async function fits(file: string, size: number, digest: Digest, read: (bytes: number) => Promise<void> = async () => {}): Promise<boolean> {
   if ((await stat(file).then((found) => found.size, () => -1)) !== size) return false;
   const hash = startHash(digest, size);
-  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  let bytes = 0;
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) {
+    hash.update(chunk as Buffer);
+    await read((bytes += (chunk as Buffer).length));
+  }
   return hash.digest('hex') === digest.hex;
 }

@@ -9,6 +9,7 @@ import type { RunSummary } from '../../contract/api.ts';
 import { nearestKey } from '../../contract/run.ts';
 import { UsageError, type Arguments } from '../arguments.ts';
 import type { Command, CommandContext } from '../command.ts';
+import { onTerminal } from '../progress.ts';
 
 const ACTIONS = ['list', 'show', 'delete', 'diff', 'export', 'import'] as const;
 
@@ -51,12 +52,12 @@ export const history: Command = {
         case 'export': {
           args.allowPositionals(3);
           if (rest.length !== 2) throw new UsageError('history export needs a run and a file.');
-          return share(context, recorder, findRun(recorder, rest[0]!), rest[1]!);
+          return await share(context, recorder, findRun(recorder, rest[0]!), rest[1]!);
         }
         case 'import': {
           args.allowPositionals(2);
           if (rest.length !== 1) throw new UsageError('history import needs a file.');
-          const id = importRun(recorder, resolve(rest[0]!));
+          const id = await onTerminal(context, (work) => importRun(recorder, resolve(rest[0]!), { work }));
           context.print(args.json ? JSON.stringify({ run: id, folder: recorder.runDir(id) }) : `Imported as ${id}: ${recorder.summary(id).name}`);
           return 0;
         }
@@ -105,10 +106,11 @@ function show({ args, print }: CommandContext, recorder: RunRecorder, summary: R
   return 0;
 }
 
-function share({ args, print }: CommandContext, recorder: RunRecorder, summary: RunSummary, file: string): number {
+async function share(context: CommandContext, recorder: RunRecorder, summary: RunSummary, file: string): Promise<number> {
+  const { args, print } = context;
   const path = resolve(file.endsWith('.drtune') ? file : `${file}.drtune`);
   if (existsSync(path)) throw new AppError('disk', `${path} exists.`, { hint: 'Name another file.' });
-  const shared = shareRun(recorder, summary.id, path);
+  const shared = await onTerminal(context, (work) => shareRun(recorder, summary.id, path, { work }));
   print(args.json ? JSON.stringify(shared) : `Wrote ${shared.path}, ${(shared.bytes / 1e6).toFixed(1)} MB.`);
   return 0;
 }

@@ -12,6 +12,7 @@ import { openModelFiles } from '../../models/files.ts';
 import { addModel, findModel, isThere, listModels, removeModel } from '../../models/known.ts';
 import { UsageError } from '../arguments.ts';
 import type { Command, CommandContext } from '../command.ts';
+import { onTerminal } from '../progress.ts';
 
 const ACTIONS = ['list', 'add', 'verify', 'remove', 'download', 'catalog'] as const;
 type Action = (typeof ACTIONS)[number];
@@ -94,9 +95,10 @@ function add({ args, home, print }: CommandContext, target: string): number {
 }
 
 /** Reads every header; compares a download with its checksums; loads any other model whole: what loads can be sampled. */
-async function verify({ args, home, print, note }: CommandContext, name: string): Promise<number> {
+async function verify(context: CommandContext, name: string): Promise<number> {
+  const { args, home, print, note } = context;
   const model = findModel(home, name);
-  const { problems, checked } = await verifyModel(model.path);
+  const { problems, checked } = await onTerminal(context, (work) => verifyModel(model.path, work));
   if (problems.length === 0 && checked === 0) {
     const [{ openEngine }, { openPipeline }] = await Promise.all([import('../../engine/select.ts'), import('../../pipeline/load.ts')]);
     const engine = await openEngine({ prefer: 'auto', home, onNotice: note });

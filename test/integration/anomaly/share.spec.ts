@@ -15,7 +15,7 @@ const png = (last: number): Buffer => Buffer.concat([Buffer.from('89504e470d0a1a
 const verdict = { sound: false, line: 'Finished, but the pictures did not change.', checks: [{ check: 'picture' as const, passed: false, words: 'the pictures did not change' }] };
 
 /** A finished run with two pictures, a checkpoint and rows of every kind, and its file. */
-function shared(): { recorder: RunRecorder; id: string; file: string; home: string } {
+async function shared(): Promise<{ recorder: RunRecorder; id: string; file: string; home: string }> {
   const home = tempHome();
   const recorder = RunRecorder.open(home);
   const id = recorder.createRun({ name: 'a run to share', config: config({ model: '/home/someone/models/base', lora: { rank: 3 } }) });
@@ -37,7 +37,7 @@ function shared(): { recorder: RunRecorder; id: string; file: string; home: stri
   recorder.record(id, { type: 'alarm', step: 2, kind: 'k', message: 'm', remedy: 'r' });
   recorder.record(id, { type: 'finished', reason: 'completed', step: 2, seconds: 2, verdict });
   recorder.runs.update(id, { note: 'a note' });
-  const { path } = shareRun(recorder, id, join(home, 'out', 'run.drtune'));
+  const { path } = await shareRun(recorder, id, join(home, 'out', 'run.drtune'));
   return { recorder, id, file: path, home };
 }
 
@@ -52,10 +52,10 @@ function contents(file: string): { sheet: Record<string, unknown>; parts: ZipPar
 const write = (file: string, sheet: unknown, parts: readonly ZipPart[]): void => void writeStoredZip(file, [{ name: 'drtune.json', content: Buffer.from(JSON.stringify(sheet)) }, ...parts.filter((each) => each.name !== 'drtune.json')]);
 
 describe('a shared run', () => {
-  it('arrives with its settings, rows, pictures and LoRA; paths of the first machine stay there', () => {
-    const { recorder, id, file } = shared();
+  it('arrives with its settings, rows, pictures and LoRA; paths of the first machine stay there', async () => {
+    const { recorder, id, file } = await shared();
     const other = RunRecorder.open(tempHome());
-    const copy = importRun(other, file);
+    const copy = await importRun(other, file);
     const [before, after] = [recorder.detail(id), other.detail(copy)];
     expect(after.steps).toEqual(before.steps);
     expect(after.samples).toEqual(before.samples);
@@ -67,13 +67,13 @@ describe('a shared run', () => {
     expect(lora(other, copy).equals(lora(recorder, id))).toBe(true);
     expect(readFileSync(join(other.runDir(copy), other.images.get(after.images[1]!.id).file)).equals(png(2))).toBe(true);
     expect(readFileSync(file).includes('/home/someone')).toBe(false);
-    expect(importRun(other, file)).not.toBe(copy); // a second time it is a second run
+    expect(await importRun(other, file)).not.toBe(copy); // a second time it is a second run
     recorder.close();
     other.close();
   });
 
-  it('is a zip that other programs read', () => {
-    const { file, recorder } = shared();
+  it('is a zip that other programs read', async () => {
+    const { file, recorder } = await shared();
     const listed = spawnSync('python3', ['-c', 'import sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); print(z.testzip(), *z.namelist())', file], { encoding: 'utf8' });
     if (!listed.error) expect(listed.stdout.trim()).toBe('None drtune.json lora.safetensors pictures/0.png pictures/1.png');
     recorder.close();
@@ -123,22 +123,22 @@ describe('a shared run', () => {
     ['compressed, as a bomb would be', (file) => {
       spawnSync('python3', ['-c', 'import sys, zipfile; z = zipfile.ZipFile(sys.argv[1], "w", zipfile.ZIP_DEFLATED); z.writestr("drtune.json", " " * 50_000_000); z.close()', file]);
     }, /is compressed|is not what|cannot be read|there is no/],
-  ])('that is damaged or made up is refused, and nothing is left: %s', (_, spoil, words) => {
-    const { recorder, file } = shared();
+  ])('that is damaged or made up is refused, and nothing is left: %s', async (_, spoil, words) => {
+    const { recorder, file } = await shared();
     spoil(file);
     const home = tempHome();
     const other = RunRecorder.open(home);
-    expect(() => importRun(other, file)).toThrow(words);
+    await expect(importRun(other, file)).rejects.toThrow(words);
     expect(other.runs.list()).toEqual([]);
     expect(existsSync(join(home, 'runs')) ? readdirSync(join(home, 'runs')) : []).toEqual([]);
     recorder.close();
     other.close();
   });
 
-  it('of a run at work is refused', () => {
+  it('of a run at work is refused', async () => {
     const recorder = RunRecorder.open(tempHome());
     const id = recorder.createRun({ name: 'at work', config: config() });
-    expect(() => shareRun(recorder, id, 'x.drtune')).toThrow(/is running/);
+    await expect(shareRun(recorder, id, 'x.drtune')).rejects.toThrow(/is running/);
     recorder.close();
   });
 });
