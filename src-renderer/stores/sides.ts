@@ -45,5 +45,6 @@ export const canPaint = (detail: RunDetail | undefined, side: Side | null): bool
 export function sideLabel(side: Side | null, detail: RunDetail | undefined, named: boolean): string {
   if (!side) return '–';
   const what = side.step === 'base' ? t('ui.base') : side.strength === 1 ? t('ui.step', { step: side.step }) : t('compare.stepAt', { step: side.step, percent: Math.round(100 * side.strength) });
-  return named && detail ? `${detail.summary.name}, ${what}` : what;
+  const late = side.step !== 'base' && side.loraFrom ? `, ${t('compare.lateFrom', { from: side.loraFrom })}` : '';
+  return `${named && detail ? `${detail.summary.name}, ` : ''}${what}${late}`;
 }

@@ -7,8 +7,8 @@ import { writeWhole } from '../../base/atomic.ts';
 import { AppError } from '../../base/errors.ts';
 import { configOf } from '../../history/runs.ts';
 import type { Adapter } from '../../nn/lora.ts';
-import { adapterHash } from '../../pipeline/adapter.ts';
-import { readLora } from '../../pipeline/lora-file.ts';
+import { adapterHash, combineAdapters, disposeAdapter } from '../../pipeline/adapter.ts';
+import { readRunLora } from '../../pipeline/lora-file.ts';
 import { readPrompts } from '../../train/prompts.ts';
 import { paint, pictureText, writePicture, type Painted, type SamplePoint } from '../../train/samples.ts';
 import { openSession, type Session } from '../../train/session.ts';
@@ -26,11 +26,11 @@ export interface Pair {
   readonly tuned: Painted;
 }
 
-/** Paints every point with base and tuned weights. */
-export async function paintPairs(session: Session, adapter: Adapter, points: readonly SamplePoint[]): Promise<Pair[]> {
+/** Paints every point with base and tuned weights. @param loraFrom the sampling step at which the adapter comes in */
+export async function paintPairs(session: Session, adapter: Adapter, points: readonly SamplePoint[], loraFrom = 0): Promise<Pair[]> {
   const [base, pairs]: [Painted[], Pair[]] = [[], []];
   for await (const each of paint(session, null, points, 'painting with the base model')) base.push(each);
-  for await (const tuned of paint(session, adapter, points, 'painting with the tuned weights')) pairs.push({ base: base[pairs.length]!, tuned });
+  for await (const tuned of paint(session, adapter, points, 'painting with the tuned weights', loraFrom)) pairs.push({ base: base[pairs.length]!, tuned });
   return pairs;
 }
 
@@ -48,15 +48,16 @@ export function checkpointFile(recorder: RunRecorder, runId: string, step: numbe
 
 export const compare: Command = {
   name: 'compare',
-  usage: 'compare --run RUN --out DIR [--prompts FILE] [--seeds 0..3] [--step N] [--engine NAME] [--json]',
-  what: 'Base and tuned pictures of the same prompts and seeds, pairs.json and compare.png.',
-  flags: { run: { type: 'string' }, prompts: { type: 'string' }, seeds: { type: 'string' }, step: { type: 'string' }, out: { type: 'string' }, engine: { type: 'string' } },
+  usage: 'compare --run RUN --out DIR [--prompts FILE] [--seeds 0..3] [--step N] [--strength S] [--lora-from N] [--engine NAME] [--json]',
+  what: 'Base and tuned pictures of the same prompts and seeds, pairs.json and compare.png. --strength is the LoRA\'s share, --lora-from the sampling step at which it comes in.',
+  flags: { run: { type: 'string' }, prompts: { type: 'string' }, seeds: { type: 'string' }, step: { type: 'string' }, strength: { type: 'string' }, 'lora-from': { type: 'string' }, out: { type: 'string' }, engine: { type: 'string' } },
   async run(context) {
     const { args, home, print } = context;
     args.allowPositionals(0);
     const [text, out] = [args.need('run'), resolve(args.need('out'))];
     const seeds = args.text('seeds') === undefined ? [0, 1, 2, 3] : parseSeeds(args.text('seeds')!);
     const prompts = args.text('prompts') === undefined ? undefined : readPrompts(resolve(args.text('prompts')!), 'prompts');
+    const lora = { strength: args.number('strength', { min: 0, max: 2 }) ?? 1, loraFrom: args.number('lora-from', { min: 0, whole: true }) ?? 0 };
     const recorder = RunRecorder.open(home);
     try {
       const run = findRun(recorder, text);
@@ -65,15 +66,17 @@ export const compare: Command = {
       const engine = await commandEngine(context, config.engine);
       const { session, adapter, pairs } = await onTerminal(context, async (work) => {
         const session = await openSession(config, { engine, home, work });
-        const adapter = readLora(checkpoint.file, { targets: session.pipeline.loraTargets(config.lora.targets) });
-        const own = [...session.heldOutPrompts, ...session.prompts].slice(0, PROMPTS);
-        const points = (prompts ?? own).flatMap((prompt, promptIndex) => seeds.map((seed) => ({ prompt, promptIndex, seed, heldOut: !session.prompts.includes(prompt) })));
-        return { session, adapter, pairs: await paintPairs(session, adapter, points) };
+        const own = readRunLora(checkpoint.file, session.pipeline.loraModules());
+        const adapter = combineAdapters([{ adapter: own, strength: lora.strength }]);
+        disposeAdapter(own);
+        const known = [...session.heldOutPrompts, ...session.prompts].slice(0, PROMPTS);
+        const points = (prompts ?? known).flatMap((prompt, promptIndex) => seeds.map((seed) => ({ prompt, promptIndex, seed, heldOut: !session.prompts.includes(prompt) })));
+        return { session, adapter, pairs: await paintPairs(session, adapter, points, lora.loraFrom) };
       });
       mkdirSync(out, { recursive: true });
       const weights = adapterHash(adapter).slice(0, 16);
       const list = await writePairs(session, out, pairs, weights);
-      const report = { run: run.id, step: checkpoint.step, weights, pairs: list };
+      const report = { run: run.id, step: checkpoint.step, ...lora, weights, pairs: list };
       writeWhole(join(out, 'pairs.json'), `${JSON.stringify(report, null, 1)}\n`);
       await writeSheet(join(out, 'compare.png'), pairs.map(({ base, tuned }) => ({ base: base.pixels, tuned: tuned.pixels })), session.width, session.height);
       if (args.json) print(JSON.stringify({ out, ...report }));

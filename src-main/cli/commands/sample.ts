@@ -39,17 +39,18 @@ interface Request extends PromptFlags {
   readonly guidance: number;
   readonly scheduler: string;
   readonly eta: number;
+  readonly loraFrom: number;
   readonly width: number;
   readonly height: number;
 }
 
 export const sample: Command = {
   name: 'sample',
-  usage: `sample --prompt P [--model M] [--out DIR] [--negative N] [--steps T] [--guidance G] [--scheduler S] [--eta E] [--width W --height H] [--seed S] [--count C] [--lora FILE[:scale]]... [--latents FILE] ${promptUsage} [--save-tensors] [--engine NAME] [--json]`,
+  usage: `sample --prompt P [--model M] [--out DIR] [--negative N] [--steps T] [--guidance G] [--scheduler S] [--eta E] [--width W --height H] [--seed S] [--count C] [--lora FILE[:scale]]... [--lora-from N] [--latents FILE] ${promptUsage} [--save-tensors] [--engine NAME] [--json]`,
   what: 'Pictures as PNG with manifest.json, in ./samples if no folder is named; --save-tensors adds noise, latents and image.',
   flags: {
     model: { type: 'string' }, prompt: { type: 'string' }, negative: { type: 'string' }, steps: { type: 'string' }, guidance: { type: 'string' }, scheduler: { type: 'string' }, eta: { type: 'string' },
-    width: { type: 'string' }, height: { type: 'string' }, seed: { type: 'string' }, count: { type: 'string' }, lora: { type: 'string', multiple: true }, latents: { type: 'string' },
+    width: { type: 'string' }, height: { type: 'string' }, seed: { type: 'string' }, count: { type: 'string' }, lora: { type: 'string', multiple: true }, 'lora-from': { type: 'string' }, latents: { type: 'string' },
     ...promptFlags, out: { type: 'string' }, 'save-tensors': { type: 'boolean' }, engine: { type: 'string' },
   },
   async run(context) {
@@ -60,10 +61,11 @@ export const sample: Command = {
     const wanted = args.number('count', { min: 1, max: 10_000, whole: true });
     const common = {
       prompt, negativePrompt: args.text('negative') ?? null, steps: args.number('steps', { min: 1, max: 1000, whole: true }) ?? 25,
-      guidance: args.number('guidance', { min: 0 }) ?? 5, scheduler: schedulerName(args), eta: args.number('eta', { min: 0, max: 1 }) ?? 0, ...readPromptFlags(args),
+      guidance: args.number('guidance', { min: 0 }) ?? 5, scheduler: schedulerName(args), eta: args.number('eta', { min: 0, max: 1 }) ?? 0, loraFrom: args.number('lora-from', { min: 0, whole: true }) ?? 0, ...readPromptFlags(args),
     };
     const size = { width: args.number('width', { min: 1, whole: true }), height: args.number('height', { min: 1, whole: true }) };
     const flags = args.texts('lora').map(parseLora);
+    if (common.loraFrom > 0 && flags.length === 0) throw new UsageError('--lora-from is for a LoRA, and there is no --lora.');
     const model = findModel(home, args.text('model') ?? STARTER);
     const engine = await commandEngine(context);
     const plan = planSampling(engine, model.path, { ...size, batch: Math.min(AT_ONCE, wanted ?? 1), guided: common.guidance > 1 });

@@ -63,6 +63,8 @@ describe('what is wrong is said in one line', () => {
     [['sample', '--out', 'x'], 2, /--prompt is missing/],
     [['sample', '--prompt', 'x', '--out', 'o', '--steps', '2.5'], 2, /--steps is "2.5", expected an integer/],
     [['sample', '--prompt', 'x', '--out', 'o', '--scheduler', 'ddin'], 2, /did you mean "ddim"/],
+    [['sample', '--prompt', 'x', '--out', 'o', '--lora-from', '3'], 2, /--lora-from is for a LoRA/],
+    [['sample', '--prompt', 'x', '--out', 'o', '--model', tinyPipeline, '--lora', tinyLora, '--steps', '4', '--lora-from', '5', ...wasm], 1, /sampling step 5, but there are 4/],
     [['sample', '--prompt', 'x', '--out', 'o', '--model', 'startr'], 1, /no model "startr".*Known models: starter/],
     [['sample', '--prompt', 'x', '--out', 'o', '--model', 'cut', ...wasm], 1, /truncated/],
     [['sample', '--prompt', 'x', '--out', 'o', '--model', 'empty', ...wasm], 1, /model_index\.json/],
