@@ -6,6 +6,7 @@
 import { assert } from '../base/errors.ts';
 import { convolve, filterGradient, inputGradient, type Padding2D } from './convolution.ts';
 import { customOp } from './custom-op.ts';
+import { fused } from './fused.ts';
 import { tf, type Tensor, type Tensor4D } from './tf.ts';
 
 export { attention } from './attention.ts';
@@ -39,12 +40,16 @@ export function groupNorm(x: Tensor, gamma: Tensor, beta: Tensor, groups: number
     inputs: { x },
     forward: (save) => {
       save([x, gamma]);
+      const own = fused().groupNorm?.(x, gamma, beta, groups, eps);
+      if (own) return own;
       const flatX = flat(x);
       const { mean, inverse } = statistics(flatX);
       const factor = tf.mul(inverse, gamma);
       return tf.reshape(tf.add(tf.mul(tf.sub(flatX, mean), factor), beta), x.shape);
     },
     backward: (dy, [savedX, savedGamma]) => {
+      const own = fused().groupNormGradient?.(dy, savedX!, savedGamma!, groups, eps);
+      if (own) return { x: own };
       const flatX = flat(savedX!);
       const { mean, inverse } = statistics(flatX);
       const normal = tf.mul(tf.sub(flatX, mean), inverse);
@@ -74,9 +79,11 @@ export function layerNorm(x: Tensor, gamma: Tensor, beta: Tensor, eps: number): 
     inputs: { x },
     forward: (save) => {
       save([x, gamma]);
-      return tf.add(tf.mul(normalise(x).normal, gamma), beta);
+      return fused().layerNorm?.(x, gamma, beta, eps) ?? tf.add(tf.mul(normalise(x).normal, gamma), beta);
     },
     backward: (dy, [savedX, savedGamma]) => {
+      const own = fused().layerNormGradient?.(dy, savedX!, savedGamma!, eps);
+      if (own) return { x: own };
       const { normal, inverse } = normalise(savedX!);
       const g = tf.mul(dy, savedGamma!);
       const meanGN = tf.mean(tf.mul(g, normal), -1, true);
@@ -98,15 +105,18 @@ export function softmax(x: Tensor): Tensor {
   });
 }
 
-/** An activation y = f(x), which keeps x alone and gives dx = dy f'(x). */
-function activation(x: Tensor, f: (x: Tensor) => Tensor, derivative: (x: Tensor) => Tensor): Tensor {
+/** An activation y = f(x), which keeps x alone and gives dx = dy f'(x). @param own the engine's, from x and from (dy, x) */
+function activation(
+  x: Tensor, f: (x: Tensor) => Tensor, derivative: (x: Tensor) => Tensor,
+  own: { forward?(x: Tensor): Tensor | null; backward?(dy: Tensor, x: Tensor): Tensor | null } = {},
+): Tensor {
   return customOp({
     inputs: { x },
     forward: (save) => {
       save([x]);
-      return f(x);
+      return own.forward?.(x) ?? f(x);
     },
-    backward: (dy, [saved]) => ({ x: tf.mul(dy, derivative(saved!)) }),
+    backward: (dy, [saved]) => ({ x: own.backward?.(dy, saved!) ?? tf.mul(dy, derivative(saved!)) }),
   });
 }
 
@@ -121,6 +131,7 @@ export function gelu(x: Tensor): Tensor {
     x,
     (t) => tf.mul(t, normalCdf(t)),
     (t) => tf.add(normalCdf(t), tf.mul(t, tf.mul(tf.exp(tf.mul(tf.square(t), -0.5)), 1 / Math.sqrt(2 * Math.PI)))),
+    { forward: fused().gelu, backward: fused().geluGradient },
   );
 }
 
@@ -151,6 +162,7 @@ function sigmoidUnit(x: Tensor, a: number): Tensor {
       const gate = s(t);
       return tf.mul(gate, tf.add(tf.mul(a === 1 ? t : tf.mul(t, a), tf.sub(1, gate)), 1));
     },
+    { forward: (t) => fused().sigmoidUnit?.(t, a) ?? null, backward: (dy, t) => fused().sigmoidUnitGradient?.(dy, t, a) ?? null },
   );
 }
 
@@ -219,6 +231,8 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
     inputs: bias ? { x, weight, bias } : { x, weight },
     forward: (save, wanted) => {
       save([weight, ...(wanted.has('weight') ? [x] : [])]);
+      const own = bias && fused().linear?.(rows(x, inSize), weight, bias);
+      if (own) return tf.reshape(own, outShape);
       const y = tf.matMul(rows(x, inSize), weight, false, true);
       // Right after the product, before the reshape: TensorFlow joins the two into one operation in traced blocks.
       return tf.reshape(bias ? tf.add(y, bias) : y, outShape);

@@ -5,7 +5,7 @@ import { askCuda, chooseCuda, cudaEnvironment, cudaWords } from './cuda.ts';
 import type { Engine, EngineName } from './engine.ts';
 import { findCudaLibraries, findLibraries } from './engine-folder.ts';
 import { openTensorFlow } from './engines/tensorflow/index.ts';
-import { openWasm } from './engines/wasm.ts';
+import { openWasm, wasmDevice } from './engines/wasm.ts';
 import { openWebGpu } from './engines/webgpu.ts';
 import { registerComparisonGradients } from './kernels/comparison-gradients.ts';
 import { probeRemembered, probeTensorFlow, probeWebGpu } from './probe.ts';
@@ -125,7 +125,7 @@ async function reportTensorFlow(home: string): Promise<EngineReport> {
 function reportWasm(): EngineReport {
   try {
     const { version } = requirePackage('@tensorflow/tfjs-backend-wasm/package.json') as { version: string };
-    return { name: 'wasm', usable: true, version, device: 'CPU, 1 thread', why: 'always there' };
+    return { name: 'wasm', usable: true, version, device: wasmDevice(), why: 'always there' };
   } catch (error) {
     return { name: 'wasm', usable: false, version: '', device: '', why: errorLine(error) };
   }
