@@ -5,6 +5,9 @@ import format from './en/format.json';
 import frame from './en/frame.json';
 import guides from './en/guides.json';
 import machine from './en/machine.json';
+import models from './en/models.json';
+import newRun from './en/newRun.json';
+import reward from './en/reward.json';
 import run from './en/run.json';
 import runs from './en/runs.json';
 import servers from './en/servers.json';
@@ -12,4 +15,4 @@ import settings from './en/settings.json';
 import ui from './en/ui.json';
 import vote from './en/vote.json';
 
-export default { chart, compare, format, frame, guides, machine, run, runs, servers, settings, ui, vote };
+export default { chart, compare, format, frame, guides, machine, models, newRun, reward, run, runs, servers, settings, ui, vote };

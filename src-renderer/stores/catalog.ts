@@ -4,6 +4,7 @@ import { computed, shallowRef } from 'vue';
 import type { ModelInfo, Preset, PromptSet, RewardInfo } from '#contract/api.ts';
 import { api, words } from '../api/client.ts';
 import { rewardColor } from '../colors.ts';
+import { fromMain } from '../i18n.ts';
 
 export const useCatalogStore = defineStore('catalog', () => {
   const models = shallowRef<ModelInfo[]>([]);
@@ -36,6 +37,6 @@ export const useCatalogStore = defineStore('catalog', () => {
     if (own === asked) models.value = list;
   }
   const color = (name: string): string => rewardColor(name, rewardByName.value.get(name)?.color);
-  const title = (name: string): string => rewardByName.value.get(name)?.title ?? name;
+  const title = (name: string): string => fromMain(rewardByName.value.get(name)?.title ?? name);
   return { models, rewards, presets, promptSets, loaded, error, rewardByName, load, loadModels, color, title };
 });

@@ -4,6 +4,7 @@ import { computed, ref, watch } from 'vue';
 import { runConfigSchema, type RunConfig } from '#contract/run.ts';
 import { expandPrompts, PromptError } from '#contract/prompts.ts';
 import { api } from '../api/client.ts';
+import { t } from '../i18n.ts';
 import { lines, setEffort as withEffort, type Effort, effortOf } from './effort.ts';
 
 /** Each machine has a draft of its own: it names that machine's models. */
@@ -38,21 +39,21 @@ export function issuesOf(draft: Draft): Record<string, string> {
   if (!result.success) {
     for (const issue of result.error.issues) {
       const path = issue.path.filter((part) => typeof part !== 'number').join('.') || 'config';
-      issues[path] ??= path === 'prompts' ? 'Write at least one prompt.' : path === 'rewards' ? 'Choose at least one reward.' : issue.message;
+      issues[path] ??= path === 'prompts' ? t('newRun.noPrompt') : path === 'rewards' ? t('newRun.noReward') : issue.message;
     }
   }
   const { config } = draft;
-  if (config.trainedSteps > config.steps) issues['trainedSteps'] ??= `There are only ${config.steps} sampling steps to choose from.`;
-  if (config.earlyStop > config.steps - 1) issues['earlyStop'] ??= `Must stay below the ${config.steps} sampling steps.`;
-  if (config.algorithm === 'refl' && (config.earlyStopStep ?? config.earlyStop) < 1) issues['earlyStop'] ??= 'refl trains the step at which sampling stops early: set at least 1.';
-  if (!['drtune', 'refl'].includes(config.algorithm) && config.earlyStop > 0) issues['earlyStop'] ??= `${config.algorithm} samples to the end: set 0.`;
+  if (config.trainedSteps > config.steps) issues['trainedSteps'] ??= t('newRun.onlySteps', { steps: config.steps });
+  if (config.earlyStop > config.steps - 1) issues['earlyStop'] ??= t('newRun.belowSteps', { steps: config.steps });
+  if (config.algorithm === 'refl' && (config.earlyStopStep ?? config.earlyStop) < 1) issues['earlyStop'] ??= t('newRun.reflStop');
+  if (!['drtune', 'refl'].includes(config.algorithm) && config.earlyStop > 0) issues['earlyStop'] ??= t('newRun.toTheEnd', { algorithm: config.algorithm });
   for (const [key, text] of [['prompts', draft.promptText], ['heldOutPrompts', draft.heldOutText]] as const) {
     const problem = templateProblem(text, config.seed);
     if (problem) issues[key] ??= problem;
   }
   const held = new Set(lines(draft.heldOutText));
   const both = lines(draft.promptText).find((prompt) => held.has(prompt));
-  if (both) issues['heldOutPrompts'] ??= `"${both}" is trained as well: held-out prompts must be unseen.`;
+  if (both) issues['heldOutPrompts'] ??= t('newRun.both', { prompt: both });
   return issues;
 }
 

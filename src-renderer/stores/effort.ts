@@ -5,21 +5,21 @@ export const EFFORTS = ['quick', 'good', 'thorough'] as const;
 export type Effort = (typeof EFFORTS)[number];
 type Part = Pick<RunConfig, 'iterations' | 'batch' | 'trainedSteps' | 'steps'>;
 
-export const EFFORT_SETTINGS: Record<Effort, Part & { words: string }> = {
-  quick: { iterations: 20, batch: 2, trainedSteps: 2, steps: 12, words: 'A quick look: does the reward pull the right way?' },
-  good: { iterations: 60, batch: 4, trainedSteps: 3, steps: 20, words: 'Good: a change you can see, objects kept.' },
-  thorough: { iterations: 200, batch: 4, trainedSteps: 4, steps: 25, words: 'Thorough: for a result you want to keep.' },
+export const EFFORT_SETTINGS: Record<Effort, Part> = {
+  quick: { iterations: 20, batch: 2, trainedSteps: 2, steps: 12 },
+  good: { iterations: 60, batch: 4, trainedSteps: 3, steps: 20 },
+  thorough: { iterations: 200, batch: 4, trainedSteps: 4, steps: 25 },
 };
 
 export function effortOf(config: Part): Effort | null {
   return EFFORTS.find((level) => {
-    const { words: _, ...part } = EFFORT_SETTINGS[level];
+    const part = EFFORT_SETTINGS[level];
     return (Object.keys(part) as (keyof Part)[]).every((key) => config[key] === part[key]);
   }) ?? null;
 }
 
 export function setEffort<C extends Part & Pick<RunConfig, 'earlyStop'>>(config: C, level: Effort): C {
-  const { words: _, ...part } = EFFORT_SETTINGS[level];
+  const part = EFFORT_SETTINGS[level];
   return { ...config, ...part, earlyStop: Math.min(config.earlyStop, Math.floor(part.steps * 0.4)) };
 }
 

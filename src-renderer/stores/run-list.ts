@@ -1,7 +1,7 @@
 /** Which runs are looked for, and the list as a table for other programs. Pure. */
 import type { RunQuery, RunSort, RunSummary } from '#contract/api.ts';
 
-export const SORTS: Record<RunSort, string> = { newest: 'Newest first', oldest: 'Oldest first', gain: 'Most gained (held-out)', name: 'Name', length: 'Longest', disk: 'Most disk' };
+export const SORTS: readonly RunSort[] = ['newest', 'oldest', 'gain', 'name', 'length', 'disk'];
 export type { RunQuery, RunSort } from '#contract/api.ts';
 
 export const emptyQuery = (deleted = false): RunQuery => ({ search: '', deleted, states: [], models: [], rewards: [], tags: [], favourite: false, from: null, to: null, sort: 'newest' });
@@ -29,8 +29,8 @@ export function arrange(runs: readonly RunSummary[], query: RunQuery): RunSummar
   return runs.filter(matches).sort(order[query.sort]);
 }
 
-export const COLUMNS = { curve: 'Curve', gain: 'Change', reward: 'Reward', state: 'State', when: 'When', length: 'Length', steps: 'Iterations', disk: 'Disk', engine: 'Engine', tags: 'Tags', note: 'Note' } as const;
-export type Column = keyof typeof COLUMNS;
+export const COLUMNS = ['curve', 'gain', 'reward', 'state', 'when', 'length', 'steps', 'disk', 'engine', 'tags', 'note'] as const;
+export type Column = (typeof COLUMNS)[number];
 export const USUAL_COLUMNS: readonly Column[] = ['curve', 'gain', 'state', 'when', 'tags'];
 
 const quoted = (text: string): string => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);

@@ -1,4 +1,5 @@
 /** How long prompts are for the text encoder, in words. */
+import { t } from '../i18n.ts';
 
 export interface TokenNote {
   readonly prompt: string;
@@ -10,7 +11,7 @@ export interface TokenNote {
 
 /** "81/77 tokens" where one chunk is read, "81 tokens, 2 chunks" where more are. */
 export function tokenWords({ tokens, limit, chunks }: TokenNote): string {
-  return chunks > 1 ? `${tokens} tokens, ${chunks} chunks` : `${tokens}/${limit} tokens`;
+  return chunks > 1 ? t('newRun.tokensChunks', { tokens, chunks }) : t('newRun.tokens', { tokens, limit });
 }
 
 /** Where in the prompt the end begins that is not read; the prompt's length where the words cannot be found again (the tokenizer's text is in lower case and spaced anew). */
