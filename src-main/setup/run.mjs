@@ -97,6 +97,10 @@ const TASKS = {
     ensureEngine(node);
     runNode(node, 'test/bench/study.ts');
   },
+  screenshots: (node) => {
+    ensureEngine(node);
+    runNode(node, 'test/screenshots.ts');
+  },
   package: (node) => {
     const bin = join(ROOT, 'node_modules/electron-vite/bin/electron-vite.js');
     const built = spawnSync(node, [bin, 'build', '--logLevel', 'warn'], { cwd: ROOT, stdio: ['ignore', 2, 2] });

@@ -1,4 +1,4 @@
-/** Starts the served app with the fake trainer as a process of its own, and talks to it. */
+/** Starts the served app as a process of its own, with the fake trainer unless another script is named, and talks to it. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { WebSocket } from 'ws';
@@ -7,8 +7,8 @@ import type { Reply, RequestInput, RequestName, RequestOutput } from '../../src-
 export interface ServedApp { process: ChildProcess; url: string; port: number; token: string; stdout: () => string; stderr: () => string; exit: Promise<number | null> }
 
 /** @throws Error with what it printed when it ends before it serves */
-export async function startServed(home: string, args: string[] = ['--port', '0'], env: Record<string, string> = {}): Promise<ServedApp> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'serve-fake.ts'), '--json', ...args], {
+export async function startServed(home: string, args: string[] = ['--port', '0'], env: Record<string, string> = {}, script = join(import.meta.dirname, 'serve-fake.ts')): Promise<ServedApp> {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', script, '--json', ...args], {
     env: { ...process.env, DRTUNE_HOME: home, DRTUNE_FAKE_STEP_MS: '30', ...env }, stdio: ['ignore', 'pipe', 'pipe'], detached: true,
   });
   let out = '';
