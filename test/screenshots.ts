@@ -57,6 +57,7 @@ function shots(ids: Record<string, string>): Shot[] {
   return [
     { name: 'runs', theme: 'light', address: '/' },
     { name: 'new-run', theme: 'light', address: `/new?from=${mix}`, act: async (page) => {
+      await press('Close message')(page);
       await press('Make base pictures')(page);
       await page.locator('aside figure img').nth(3).waitFor({ timeout: 120_000 });
     } },
