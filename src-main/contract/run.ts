@@ -64,6 +64,8 @@ export const loraSchema = z.strictObject({
   rankDropout: unit.lt(1).default(0),
   /** lokr: the size of the first factor, as PEFT's decompose_factor; -1 = near the square root of the layer's. */
   factor: z.number().int().refine((value) => value === -1 || value > 0, 'must be -1 or above 0').default(-1),
+  /** Train the text encoders too: a LoRA of the same form and rank in their attention. */
+  textEncoder: z.boolean().default(false),
   /** Ends of the names of the UNet's linear layers and convolutions. */
   targets: z.array(z.string().min(1)).min(1).default([...LORA_TARGETS]),
   /** A LoRA file to start from. */

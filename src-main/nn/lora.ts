@@ -40,6 +40,10 @@ export interface Adapter {
   readonly modules: { readonly [path: string]: LoraModule | undefined };
   /** What a LoKr's shapes were made from, where that is known. */
   readonly lokr?: { readonly rank: number; readonly factor: number };
+  /** Those of the text encoders, where a run trains them too. */
+  readonly textEncoders?: Omit<LoraSet, 'unet'>;
+  /** Embeddings in place of the conditioning's, by its names, a row a token: the way a gradient takes to the text encoders. */
+  readonly text?: { readonly [name: string]: Tensor2D };
 }
 
 /** A linear or convolutional module that can be adapted. */

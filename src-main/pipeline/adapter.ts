@@ -68,10 +68,28 @@ export function methodOf({ modules }: Adapter): 'lora' | 'dora' | 'lokr' {
 
 export function disposeAdapter(adapter: Adapter): void {
   for (const own of Object.values(adapter.modules)) tf.dispose(Object.values(own?.matrices ?? {}));
+  if (adapter.textEncoders) disposeLoras(adapter.textEncoders);
+}
+
+/** A run's adapter as the set that files and samples know. */
+export function setOf(adapter: Adapter): LoraSet {
+  const { textEncoders, ...unet } = adapter;
+  return { unet, ...textEncoders };
+}
+
+/** The way back from {@link setOf}. @param set with one of the UNet */
+export function adapterOfSet({ unet, ...textEncoders }: LoraSet): Adapter {
+  return Object.keys(textEncoders).length > 0 ? { ...unet!, textEncoders } : unet!;
+}
+
+/** A copy at a strength, 1 is the adapter itself. */
+export function atStrength(adapter: Adapter, strength: number): Adapter {
+  return adapterOfSet(combineLoras([{ set: setOf(adapter), strength }]));
 }
 
 /** sha256 over names, shapes, values and scale: equal hashes, equal adapters. */
 export function adapterHash(adapter: Adapter): string {
+  if (adapter.textEncoders) return lorasHash(setOf(adapter));
   const hash = createHash('sha256').update(`scale ${adapter.scale}\n`);
   for (const path of Object.keys(adapter.modules).sort()) {
     const { matrices } = adapter.modules[path]!;

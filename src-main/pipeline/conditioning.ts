@@ -32,6 +32,12 @@ interface PromptEmbedding {
   readonly pooled: Float32Array;
 }
 
+/** {@link PromptEmbedding} as tensors: [chunks * N, D] and [1, P]. */
+interface Encoded {
+  readonly text: Tensor2D;
+  readonly pooled: Tensor2D | null;
+}
+
 /** All that an embedding depends on besides the prompt. */
 interface Manner extends PromptReading {
   readonly state: HiddenState;
@@ -42,6 +48,8 @@ const usualLimit = 128;
 
 export interface Conditioner {
   encode(prompts: readonly string[], options: PromptOptions): Conditioning;
+  /** The same embeddings as functions of the text encoders' adapters, by the names in Conditioning, a row a token; zeros of no prompt are left out. Nothing is kept. */
+  embed(prompts: readonly string[], options: PromptOptions): Record<string, Tensor2D>;
   /** Encodes prompts and keeps them all: none of them needs the encoders again. */
   remember(prompts: readonly string[], options: PromptOptions): void;
 }
@@ -62,21 +70,48 @@ export function conditioner(model: ConditioningModel): Conditioner {
     const key = JSON.stringify([prompt, manner, adapterKey(adapters)]);
     let embedding = cache.get(key);
     if (embedding) cache.delete(key);
-    else embedding = scope(() => encode(encoders, prompt, manner, adapters));
+    else embedding = scope(() => valuesOf(encode(encoders, prompt, manner, adapters)));
     cache.set(key, embedding); // now the latest
     if (cache.size > cacheLimit) cache.delete(cache.keys().next().value!);
     return embedding;
   };
 
+  /** What is read of prompts and options. */
+  const asked = (prompts: readonly string[], options: PromptOptions) => {
+    const { negativePrompt, guidance } = options;
+    const { longPrompts = plainReading.longPrompts, promptSyntax = plainReading.promptSyntax } = options;
+    const manner: Manner = { longPrompts, promptSyntax, state: hiddenState(model, options.clipSkip ?? 0) };
+    const plain: Manner = { ...manner, state: hiddenState(model, 0) }; // diffusers skips layers for what is wanted only
+    const told = model.guidanceDim !== null;
+    return { manner, plain, told, B: prompts.length, guided: guidance > 1 && !told, zeros: negativePrompt === null && model.zeroEmpty };
+  };
+
+  const embedAll = (prompts: readonly string[], options: PromptOptions): Record<string, Tensor2D> => scope(() => {
+    const { negativePrompt, adapters = {} } = options;
+    const { manner, plain, B, guided, zeros } = asked(prompts, options);
+    const made = new Map<string, Encoded>();
+    const once = (prompt: string, own: Manner): Encoded => {
+      const key = JSON.stringify([prompt, own.state]);
+      made.set(key, made.get(key) ?? encode(encoders, prompt, own, adapters));
+      return made.get(key)!;
+    };
+    const wanted = prompts.map((prompt) => once(prompt, manner));
+    const avoided = guided && !zeros ? new Array<Encoded>(B).fill(once(negativePrompt ?? '', plain)) : [];
+    const length = Math.max(...[...wanted, ...avoided].map((each) => each.text.shape[0]));
+    const filled = (rows: readonly Encoded[], own: Manner): Tensor2D => tf.concat(rows.flatMap(({ text }) => {
+      const left = length - text.shape[0];
+      return left === 0 ? [text] : [text, ...new Array<Tensor2D>(left / once('', own).text.shape[0]).fill(once('', own).text)];
+    }), 0) as Tensor2D;
+    const pooled = (rows: readonly Encoded[]): Tensor2D => tf.concat(rows.map((each) => each.pooled!), 0) as Tensor2D;
+    return {
+      promptEmbeds: filled(wanted, manner), ...(xl && { pooledPromptEmbeds: pooled(wanted) }),
+      ...(avoided.length > 0 && { negativePromptEmbeds: filled(avoided, plain), ...(xl && { negativePooledPromptEmbeds: pooled(avoided) }) }),
+    };
+  });
+
   const encodeAll = (prompts: readonly string[], options: PromptOptions): Conditioning => {
     const { negativePrompt, guidance, adapters = {} } = options;
-    const { longPrompts = plainReading.longPrompts, promptSyntax = plainReading.promptSyntax } = options;
-    const manner = { longPrompts, promptSyntax, state: hiddenState(model, options.clipSkip ?? 0) };
-    const plain = { ...manner, state: hiddenState(model, 0) }; // diffusers skips layers for what is wanted only
-    const B = prompts.length;
-    const told = model.guidanceDim !== null;
-    const guided = guidance > 1 && !told;
-    const zeros = negativePrompt === null && model.zeroEmpty;
+    const { manner, plain, told, B, guided, zeros } = asked(prompts, options);
     const wanted = prompts.map((prompt) => embed(prompt, manner, adapters));
     const avoided = guided && !zeros ? new Array<PromptEmbedding>(B).fill(embed(negativePrompt ?? '', plain, adapters)) : [];
     const length = Math.max(...[...wanted, ...avoided].map((each) => each.text.length)) / D;
@@ -103,6 +138,7 @@ export function conditioner(model: ConditioningModel): Conditioner {
   };
   return {
     encode: encodeAll,
+    embed: embedAll,
     remember(prompts, options) {
       cacheLimit = Math.max(cacheLimit, cache.size + 2 * new Set(prompts).size + 2); // with the negative and the empty one
       for (const prompt of new Set(prompts)) encodeAll([prompt], options).dispose();
@@ -126,21 +162,26 @@ function hiddenState({ encoders, xl }: ConditioningModel, clipSkip: number): Hid
 }
 
 /** All encoders' states side by side, chunk after chunk, and the pooled text of the last encoder's first chunk (as A1111 has it). */
-function encode(encoders: readonly TextEncoder[], prompt: string, { state, ...reading }: Manner, adapters: LoraSet): PromptEmbedding {
+function encode(encoders: readonly TextEncoder[], prompt: string, { state, ...reading }: Manner, adapters: LoraSet): Encoded {
   const own = [adapters.text_encoder, adapters.text_encoder_2];
   const read = encoders.map(({ tokenizer }) => promptChunks(tokenizer, prompt, reading));
   const chunks = Math.max(...read.map((each) => each.length)); // the tokenizers may cut differently
-  let pooled = new Float32Array(0);
+  let pooled: Tensor2D | null = null;
   const rows = Array.from({ length: chunks }, (_, i) => {
     const states = encoders.map(({ tokenizer, model }, k) => {
       const chunk = read[k]![i] ?? { ids: tokenizer.frame([]), weights: null };
       const encoded = model.encode([chunk.ids], state, own[k] ?? null);
-      if (i === 0 && encoded.pooled) pooled = readFloatsSync(encoded.pooled).slice();
+      if (i === 0 && encoded.pooled) pooled = encoded.pooled;
       return chunk.weights ? emphasise(encoded.hidden, chunk.weights) : encoded.hidden;
     });
-    return readFloatsSync(tf.concat(states, 2)).slice(); // [N, D]
+    return tf.concat(states, 2); // [1, N, D]
   });
-  return { text: joined(rows), pooled };
+  const all = tf.concat(rows, 1);
+  return { text: tf.reshape(all, [-1, all.shape[2]!]), pooled };
+}
+
+function valuesOf({ text, pooled }: Encoded): PromptEmbedding {
+  return { text: readFloatsSync(text).slice(), pooled: pooled ? readFloatsSync(pooled).slice() : new Float32Array(0) };
 }
 
 /**

@@ -3,10 +3,10 @@ import { basename } from 'node:path';
 import { AppError, assert } from '../base/errors.ts';
 import { stepping, unwatched, type Work } from '../base/work.ts';
 import { scope } from '../engine/scope.ts';
-import { tf, type Tensor4D } from '../engine/tf.ts';
+import { tf, type Tensor, type Tensor4D } from '../engine/tf.ts';
 import type { Engine } from '../engine/engine.ts';
 import { loadClipText } from '../models/clip-text.ts';
-import { rowNorms } from '../nn/lora.ts';
+import { rowNorms, type Adapter } from '../nn/lora.ts';
 import { openModelFiles, type ModelFiles } from '../models/files.ts';
 import { inFull } from '../models/part-memory.ts';
 import { countTokens, plainReading } from '../models/prompt-chunks.ts';
@@ -128,11 +128,12 @@ function buildPipeline({ engine, files, name, encoders, unet, vae, leave }: Load
     scheduler: (scheduler, steps, eta) => openScheduler(scheduler, steps, corrected ? correctedScheduler(files.scheduler.config, scheduler) : files.scheduler.config, files.scheduler.path, eta),
     countTokens: (prompt, reading) => countTokens(encoders.map((encoder) => encoder.tokenizer), prompt, { ...plainReading, ...reading }),
     encodePrompts: (prompts, options) => prompting(options, () => embeddings.encode(prompts, options)),
+    embedPrompts: (prompts, options) => prompting(options, () => embeddings.embed(prompts, options)),
     rememberPrompts: (prompts, options) => prompting(options, () => embeddings.remember(prompts, options)),
     predictBranches: (adapter, latents, timestep, conditioning) => scope(() =>
-      unet.forward(adapter, { sample: branchesOf(latents, conditioning), timestep, ...networkConditions(conditioning) })),
+      unet.forward(adapter, { sample: branchesOf(latents, conditioning), timestep, ...networkConditions(toldBy(adapter, conditioning)) })),
     bind(adapter, conditioning) {
-      const told = scope(() => networkConditions(conditioning));
+      const told = scope(() => networkConditions(toldBy(adapter, conditioning)));
       const bound = unet.bind(adapter, told);
       const borrowed = new Set<unknown>(Object.values(conditioning));
       return {
@@ -164,6 +165,13 @@ function* loadingAll(models: ReadonlyArray<{ readonly bytes: number; loading(): 
     for (const bytes of model.loading()) yield before + bytes;
     before += model.bytes;
   }
+}
+
+/** The conditioning with the adapter's embeddings of the text in place of its own. */
+function toldBy(adapter: Adapter | null, conditioning: Conditioning): Conditioning {
+  if (!adapter?.text) return conditioning;
+  const shapes = conditioning as unknown as Readonly<Record<string, Tensor>>;
+  return { ...conditioning, ...Object.fromEntries(Object.entries(adapter.text).map(([name, rows]) => [name, tf.reshape(rows, shapes[name]!.shape)])) };
 }
 
 /** What the network sees: latents once, or for both branches. */

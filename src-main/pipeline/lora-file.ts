@@ -11,7 +11,7 @@ import { tf } from '../engine/tf.ts';
 import { LORA_PARTS, type Adapter, type LoraMatrices, type LoraModule, type LoraPart, type LoraSet, type LoraTarget, type MatrixName } from '../nn/lora.ts';
 import { openTensorFile } from '../weights/file.ts';
 import type { TensorFile } from '../weights/source.ts';
-import { disposeAdapter } from './adapter.ts';
+import { adapterOfSet, disposeAdapter } from './adapter.ts';
 import { nameReader, type LoraModules } from './lora/names.ts';
 
 export interface ReadLoraOptions {
@@ -55,6 +55,11 @@ export function readLoras(path: string, modules: LoraModules, options: ReadLoraO
 export function readLora(path: string, options: ReadLoraOptions & { readonly targets: readonly LoraTarget[] }): Adapter {
   const { unet } = readLoras(path, { unet: options.targets }, options);
   return unet!; // a file without modules is refused
+}
+
+/** Reads a run's LoRA with those of its text encoders; the caller disposes it. @throws AppError('weights') as {@link readLoras} */
+export function readRunLora(path: string, modules: LoraModules): Adapter {
+  return adapterOfSet(readLoras(path, modules));
 }
 
 /** What PEFT's adapter_config.json or diffusers' metadata say of one part. */

@@ -85,6 +85,8 @@ export interface Pipeline {
   scheduler(name: string, steps: number, eta?: number): Scheduler;
   countTokens(prompt: string, reading?: Partial<PromptReading>): TokenCount;
   encodePrompts(prompts: readonly string[], options: PromptOptions): Conditioning;
+  /** The embeddings of {@link Conditioning} by name as functions of `options.adapters`, a row a token: for gradients. The caller's. */
+  embedPrompts(prompts: readonly string[], options: PromptOptions): Record<string, Tensor2D>;
   /** Encodes prompts and keeps the result for encodePrompts with the same options: text encoders that do not stay are loaded once for all. */
   rememberPrompts(prompts: readonly string[], options: PromptOptions): void;
   /** Loads now what else would be loaded at first use: all parts that stay. @throws AppError('cancelled') where `work` is ended */

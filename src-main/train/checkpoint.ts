@@ -8,7 +8,8 @@ import { AppError, errorLine } from '../base/errors.ts';
 import type { ScoredPoint } from '../contract/best.ts';
 import type { PictureMeasures, ToldEvent } from '../contract/events.ts';
 import type { Adapter } from '../nn/lora.ts';
-import { writeDiffusersLora } from '../pipeline/lora/write.ts';
+import { setOf } from '../pipeline/adapter.ts';
+import { parameterKey, writeDiffusersLora } from '../pipeline/lora/write.ts';
 import { openSafetensors, writeSafetensors, type TensorData } from '../weights/safetensors.ts';
 import type { OptimizerState } from './optimizers/optimizer.ts';
 import { flushFolder, sha256Of, writeWhole } from '../base/atomic.ts';
@@ -95,7 +96,7 @@ export function writeCheckpoint(runDir: string, state: TrainerState, shape: Chec
     state.recent = state.recent.filter((event) => 'step' in event && event.step > before);
     rmSync(temporary, { recursive: true, force: true });
     mkdirSync(temporary, { recursive: true });
-    writeDiffusersLora(join(temporary, LORA_FILE), { unet: adapter });
+    writeDiffusersLora(join(temporary, LORA_FILE), setOf(adapter));
     writeState(join(temporary, STATE_FILE), state, shape);
     const sha256 = { [LORA_FILE]: sha256Of(join(temporary, LORA_FILE)), [STATE_FILE]: sha256Of(join(temporary, STATE_FILE)) };
     const index: Index = {
@@ -217,7 +218,7 @@ export function verifyLora(file: string, start: readonly Float32Array[], shape: 
   using lora = openSafetensors(file);
   let differs = false;
   shape.names.forEach((name, k) => {
-    const values = lora.readFloats(`unet.${name}`);
+    const values = lora.readFloats(parameterKey(name));
     if (!values.every(Number.isFinite)) throw new AppError('run', `The trained LoRA holds values that are not finite (${name}).`);
     differs ||= values.some((value, i) => value !== start[k]![i]);
   });

@@ -1,7 +1,8 @@
 /** One iteration: draw, gradient (accumulated), clip, optimiser, average. */
 import { assert } from '../base/errors.ts';
 import { readFloatsSync, tensorCount } from '../engine/scope.ts';
-import { tf } from '../engine/tf.ts';
+import { tf, type Tensor2D } from '../engine/tf.ts';
+import type { LoraSet } from '../nn/lora.ts';
 import { clipGradNorm } from './gradient-norm.ts';
 import type { Optimizer } from './optimizers/optimizer.ts';
 import type { TrainerState } from './checkpoint.ts';
@@ -15,6 +16,7 @@ import { promptOptions, sentence } from './prompts.ts';
 import { NoiseStreams } from '../pipeline/noise.ts';
 import { withRankDropout } from './rank-dropout.ts';
 import type { Session } from './session.ts';
+import { withTextEncoders } from './text-gradient.ts';
 import type { TrainableLora } from './trainable-lora.ts';
 
 export interface IterationResult {
@@ -29,16 +31,22 @@ export interface IterationResult {
   readonly skipped: boolean;
 }
 
+export interface GradientBatch extends Pick<GradientRequest, 'prompts' | 'conditioning' | 'noise' | 'streams'> {
+  /** As {@link withTextEncoders} wants it. */
+  readonly embed: (adapters: LoraSet) => Record<string, Tensor2D>;
+}
+
 /** Everything one gradient needs but its steps: prompts as rewards read them, noise, conditioning. The caller frees conditioning and noise. */
-export function gradientBatch(session: Session, pictures: readonly Draw[], iteration: number, accumulation = 0): Pick<GradientRequest, 'prompts' | 'conditioning' | 'noise' | 'streams'> {
+export function gradientBatch(session: Session, pictures: readonly Draw[], iteration: number, accumulation = 0): GradientBatch {
   const { pipeline } = session;
   const { width, height, guidance } = drawConditions(session.config, session, iteration, accumulation);
   const config = { ...session.config, guidance };
   const prompts = pictures.map((each) => session.prompts[each.promptIndex]!);
-  const conditioning = pipeline.encodePrompts(prompts, promptOptions(config, width, height));
+  const options = promptOptions(config, width, height);
+  const conditioning = pipeline.encodePrompts(prompts, options);
   const { vaeFactor, latentChannels } = pipeline.info;
   const streams = new NoiseStreams(pictures.map((each) => each.seed), [height / vaeFactor, width / vaeFactor, latentChannels]);
-  return { prompts: prompts.map((prompt) => sentence(config, prompt)), conditioning, noise: streams.draw(), streams };
+  return { prompts: prompts.map((prompt) => sentence(config, prompt)), conditioning, noise: streams.draw(), streams, embed: (adapters) => pipeline.embedPrompts(prompts, { ...options, adapters }) };
 }
 
 /** Pictures that go through VAE and reward at once. */
@@ -98,13 +106,13 @@ function accumulatedGradient(session: Session, lora: TrainableLora, iteration: n
 
 function oneGradient(session: Session, lora: TrainableLora, pictures: readonly Draw[], iteration: number, accumulation: number): RewardGradient {
   const { config, pipeline, rewards } = session;
-  const batch = gradientBatch(session, pictures, iteration, accumulation);
+  const { embed, ...batch } = gradientBatch(session, pictures, iteration, accumulation);
   try {
     const request: GradientRequest = {
       ...batch, pipeline, rewards: cropped(rewards, config.augment.crop, drawCrop(config.seed, iteration, accumulation)), adapter: lora.adapter, kl: config.kl, worstCase: config.worstCase, picturesAtOnce: picturesAtOnce(session),
       scheduler: pipeline.scheduler(config.scheduler, config.steps, config.eta), plan: drawIterationSteps(config, iteration, accumulation),
     };
-    return withRankDropout(request, config.lora.rankDropout, rankStream(config.seed, iteration, accumulation), algorithmGradient);
+    return withRankDropout(request, config.lora.rankDropout, rankStream(config.seed, iteration, accumulation), (own) => withTextEncoders(own, embed, algorithmGradient));
   } finally {
     batch.conditioning.dispose();
     batch.noise.dispose();

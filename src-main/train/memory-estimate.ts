@@ -15,6 +15,8 @@ export interface RunSize {
   readonly guided: boolean;
   readonly loraRank: number;
   readonly loraTargets: readonly string[];
+  /** The text encoders learn too, and stay. */
+  readonly textEncoder?: boolean;
   /** A second copy of the LoRA: its average. */
   readonly average: boolean;
   /** Also the base's prediction at trained steps. */

@@ -11,7 +11,7 @@ import { estimate, type MemoryChoice, type RunSize } from './memory-estimate.ts'
 /** A training run as the estimate sees it. @param prompts kept encoded */
 export function runSize(config: RunConfig, width: number, height: number, prompts: number): RunSize {
   return {
-    width, height, batch: config.batch, guided: Math.max(config.guidance, config.guidanceRange?.[1] ?? 0) > 1, loraRank: config.lora.rank, loraTargets: config.lora.targets,
+    width, height, batch: config.batch, guided: Math.max(config.guidance, config.guidanceRange?.[1] ?? 0) > 1, loraRank: config.lora.rank, loraTargets: config.lora.targets, textEncoder: config.lora.textEncoder,
     average: config.ema > 0, kl: config.kl > 0, prompts, rewardBytes: rewardBytes(config), gradient: true,
   };
 }
@@ -59,6 +59,7 @@ function choices({ run, facts, memory, half }: PlanInputs): MemoryChoice[] {
   const found: MemoryChoice[] = [];
   let choice = fast;
   for (const step of steps) {
+    if ('textEncoders' in step && run.textEncoder) continue;
     if ('weights' in step && !(half && facts.parts.some((part) => part.halves > 0))) continue;
     choice = { ...choice, ...step };
     found.push(choice);

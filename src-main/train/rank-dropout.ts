@@ -20,8 +20,8 @@ export function withRankDropout(request: GradientRequest, rate: number, next: ()
   if (rate === 0) return gradient(request);
   return scope(() => {
     const masks = rankMasks(request.adapter, rate, next).map((mask) => tf.tensor2d(mask, [mask.length, 1]));
-    /** A before B, module by module; the config allows this for LoRA alone. */
-    const masked = (tensors: readonly Tensor2D[]): Tensor2D[] => tensors.map((tensor, k) => (k % 2 === 0 ? tf.mul<Tensor2D>(tensor, masks[k / 2]!) : tensor));
+    /** A before B, module by module (the config allows this for LoRA alone); text encoders come after and keep their ranks. */
+    const masked = (tensors: readonly Tensor2D[]): Tensor2D[] => tensors.map((tensor, k) => (k % 2 === 0 && masks[k / 2] ? tf.mul<Tensor2D>(tensor, masks[k / 2]!) : tensor));
     const adapter = withParameters(request.adapter, masked(adapterParameters(request.adapter).map((each) => each.tensor)));
     const result = gradient({ ...request, adapter });
     return { ...result, gradients: masked(result.gradients) };

@@ -54,7 +54,7 @@ export async function* paint(session: Session, adapter: Adapter | null, points: 
     const part = points.slice(from, from + config.batch);
     const prompts = part.map((each) => each.prompt);
     const sampled = await sampleAt(work, { what, before: from, total: points.length }, pipeline, {
-      prompts, seed: 0, seeds: part.map((each) => each.seed), ...promptOptions(config, width, height), scheduler: config.scheduler, eta: config.eta, steps: config.steps, adapter, loraFrom,
+      prompts, seed: 0, seeds: part.map((each) => each.seed), ...promptOptions(config, width, height), scheduler: config.scheduler, eta: config.eta, steps: config.steps, adapter, ...(adapter?.textEncoders && { textAdapters: adapter.textEncoders }), loraFrom,
     });
     const images = toUnitRange(sampled.image);
     tf.dispose([sampled.noise, sampled.latents, sampled.image]);

@@ -6,12 +6,12 @@ import type { PromptEntry } from '../contract/prompts.ts';
 import type { MemoryPlan } from '../contract/memory.ts';
 import type { Engine } from '../engine/engine.ts';
 import { findModel, type KnownModel } from '../models/known.ts';
-import { createAdapter, disposeAdapter, methodOf } from '../pipeline/adapter.ts';
-import { readLora } from '../pipeline/lora-file.ts';
+import { adapterOfSet, createAdapter, disposeLoras, methodOf } from '../pipeline/adapter.ts';
+import { readLoras } from '../pipeline/lora-file.ts';
 import { openPipeline } from '../pipeline/load.ts';
 import type { Pipeline } from '../pipeline/pipeline.ts';
-import type { Tensor2D } from '../engine/tf.ts';
-import type { Adapter, LoraTarget } from '../nn/lora.ts';
+import { LORA_PARTS, type Adapter, type LoraPart, type LoraSet } from '../nn/lora.ts';
+import type { LoraModules } from '../pipeline/lora/names.ts';
 import { openRewards, type RewardSum } from '../rewards/compose.ts';
 import { checkTerm } from '../rewards/index.ts';
 import { promptOptions } from './prompts.ts';
@@ -135,18 +135,23 @@ function checkLora({ lora: { method, rankDropout, rankStabilized, factor, initFi
   if (initFile !== undefined && rankStabilized) throw new AppError('config', 'lora.rankStabilized is for a LoRA that begins at zero: the file of lora.initFile has a scale of its own.', { hint: 'Leave one of them out.' });
 }
 
+/** Modules of text encoders that are trained, as diffusers' scripts choose them. Source: diffusers examples/dreambooth/train_dreambooth_lora.py. */
+const TEXT_TARGETS = /\.(q_proj|k_proj|v_proj|out_proj)$/;
+
 /** The adapter a run begins with: from `lora.initFile`, otherwise one by the seed that changes nothing. The caller frees it. */
 export function startAdapter({ config, pipeline }: Session): Adapter {
-  const { method, rank, alpha, rankStabilized, factor, targets, initFile } = config.lora;
-  const modules = pipeline.loraTargets(targets);
-  if (modules.length === 0) throw new AppError('config', `No linear layer or convolution of ${pipeline.info.name}'s network ends in ${targets.join(' or ')}.`, { hint: 'The usual targets are to_q, to_k, to_v and to_out.0.' });
-  if (initFile === undefined) {
-    const norms = (target: LoraTarget): Tensor2D => pipeline.rowNorms('unet', target.path);
-    return createAdapter(modules, { method, rank, alpha: (alpha ?? rank) * (rankStabilized ? Math.sqrt(rank) : 1), seed: config.seed, factor, norms });
-  }
-  const adapter = readLora(initFile, { targets: modules, ...(alpha !== undefined && { alpha }) });
-  const found = methodOf(adapter);
-  if (found === method) return adapter;
-  disposeAdapter(adapter);
-  throw new AppError('config', `${initFile} is of the method ${found}, and lora.method is ${method}.`, { hint: `Set lora.method to ${found}.` });
+  const { method, rank, alpha, rankStabilized, factor, targets, initFile, textEncoder } = config.lora;
+  const unet = pipeline.loraTargets(targets);
+  if (unet.length === 0) throw new AppError('config', `No linear layer or convolution of ${pipeline.info.name}'s network ends in ${targets.join(' or ')}.`, { hint: 'The usual targets are to_q, to_k, to_v and to_out.0.' });
+  const { unet: _, ...text } = pipeline.loraModules();
+  const modules: LoraModules = { unet, ...(textEncoder && Object.fromEntries(Object.entries(text).map(([part, all]) => [part, all.filter(({ path }) => TEXT_TARGETS.test(path))]))) };
+  const given = initFile === undefined ? {} : readLoras(initFile, modules, alpha === undefined ? {} : { alpha });
+  const fresh = (part: LoraPart): Adapter => createAdapter(modules[part]!, {
+    method, rank, alpha: (alpha ?? rank) * (rankStabilized ? Math.sqrt(rank) : 1), seed: config.seed + LORA_PARTS.indexOf(part), factor, norms: ({ path }) => pipeline.rowNorms(part, path),
+  });
+  const set: LoraSet = Object.fromEntries(LORA_PARTS.flatMap((part) => (modules[part] ? [[part, given[part] ?? fresh(part)]] : [])));
+  const other = Object.values(given).map(methodOf).find((found) => found !== method);
+  if (other === undefined) return adapterOfSet(set);
+  disposeLoras(set);
+  throw new AppError('config', `${initFile} is of the method ${other}, and lora.method is ${method}.`, { hint: `Set lora.method to ${other}.` });
 }

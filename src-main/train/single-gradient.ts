@@ -9,6 +9,7 @@ import { fullTapeGradient } from './full-tape.ts';
 import { gradientBatch, picturesAtOnce } from './iteration.ts';
 import { adapterParameters } from './parameters.ts';
 import { withRankDropout } from './rank-dropout.ts';
+import { withTextEncoders } from './text-gradient.ts';
 import { startAdapter, type Session } from './session.ts';
 
 export interface SingleGradient extends Omit<RewardGradient, 'gradients'> {
@@ -24,13 +25,13 @@ export function singleGradient(session: Session, method: 'replay' | 'full-tape')
   const pictures = Array.from({ length: config.batch }, (_, i) => ({ promptIndex: i % prompts.length, seed: config.seed + i }));
   const plan = drawIterationSteps(config, 0);
   const adapter = startAdapter(session);
-  const batch = gradientBatch(session, pictures, 0);
+  const { embed, ...batch } = gradientBatch(session, pictures, 0);
   try {
     const request = {
       ...batch, pipeline, rewards: cropped(rewards, config.augment.crop, drawCrop(config.seed, 0)), adapter, plan, kl: config.kl, worstCase: config.worstCase, picturesAtOnce: picturesAtOnce(session),
       scheduler: pipeline.scheduler(config.scheduler, config.steps, config.eta),
     };
-    const { gradients, ...rest } = withRankDropout(request, config.lora.rankDropout, rankStream(config.seed, 0), method === 'replay' ? algorithmGradient : fullTapeGradient);
+    const { gradients, ...rest } = withRankDropout(request, config.lora.rankDropout, rankStream(config.seed, 0), (own) => withTextEncoders(own, embed, method === 'replay' ? algorithmGradient : fullTapeGradient));
     return { ...rest, plan, gradients: new Map(adapterParameters(adapter).map(({ name }, k) => [name, gradients[k]!])) };
   } finally {
     disposeAdapter(adapter);

@@ -5,7 +5,7 @@ import type { TrainerEventOf, Verdict } from '../contract/events.ts';
 import { readFloats } from '../engine/scope.ts';
 import { adapterHash, disposeAdapter } from '../pipeline/adapter.ts';
 import { toBytes } from '../pipeline/images.ts';
-import { readLora } from '../pipeline/lora-file.ts';
+import { readRunLora } from '../pipeline/lora-file.ts';
 import { readPicture } from '../pipeline/read-picture.ts';
 import type { Adapter } from '../nn/lora.ts';
 import { readCheckpoint, verifyLora, type CheckpointShape, type TrainerState } from './checkpoint.ts';
@@ -42,7 +42,7 @@ export async function judge(completed: Completed): Promise<Verdict> {
   const { session, runDir, file, shape, start } = completed;
   readCheckpoint(dirname(join(runDir, file)), shape);
   verifyLora(join(runDir, file), start, shape);
-  const adapter = readLora(join(runDir, file), { targets: session.pipeline.loraTargets(session.config.lora.targets) });
+  const adapter = readRunLora(join(runDir, file), session.pipeline.loraModules());
   try {
     return verdictOf(await comparePictures(completed, adapter));
   } finally {

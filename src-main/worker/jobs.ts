@@ -4,8 +4,8 @@ import { AppError, errorLine } from '../base/errors.ts';
 import { watched, type Progress, type Work } from '../base/work.ts';
 import type { PreviewImage, ScoredPicture } from '../contract/api.ts';
 import type { Engine } from '../engine/engine.ts';
-import { adapterHash, disposeAdapter } from '../pipeline/adapter.ts';
-import { readLora } from '../pipeline/lora-file.ts';
+import { adapterHash, atStrength, disposeAdapter } from '../pipeline/adapter.ts';
+import { readRunLora } from '../pipeline/lora-file.ts';
 import { exportRunLora } from '../pipeline/lora/export.ts';
 import { encodePng } from '../pipeline/images.ts';
 import { readPicture } from '../pipeline/read-picture.ts';
@@ -89,9 +89,8 @@ async function* renderJob(job: Extract<TrainerJob, { kind: 'render' }>, engine: 
     };
     for (const role of ['base', 'tuned'] as const) {
       if (job.has.includes(role) || (role === 'tuned' && job.checkpoint === null)) continue;
-      const full = role === 'tuned' ? readLora(job.checkpoint!, { targets: session.pipeline.loraTargets(job.config.lora.targets) }) : null;
-      // B of no pair is copied: only the scale differs.
-      const adapter = full && { ...full, scale: full.scale * job.strength };
+      const full = role === 'tuned' ? readRunLora(job.checkpoint!, session.pipeline.loraModules()) : null;
+      const adapter = full && atStrength(full, job.strength);
       try {
         const step = role === 'base' ? 0 : job.step;
         const lora = role === 'base' ? { strength: 1, loraFrom: 0 } : { strength: job.strength, loraFrom: job.loraFrom };
@@ -102,7 +101,7 @@ async function* renderJob(job: Extract<TrainerJob, { kind: 'render' }>, engine: 
           yield { type: 'event', event: imageEvent(painted, { role, step, width, height, file, weights }, lora) };
         }
       } finally {
-        if (full) disposeAdapter(full);
+        for (const each of [full, adapter]) if (each) disposeAdapter(each);
       }
     }
   } finally {

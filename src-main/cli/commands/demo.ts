@@ -10,7 +10,7 @@ import type { TrainerEventOf } from '../../contract/events.ts';
 import type { RunConfig } from '../../contract/run.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { adapterHash } from '../../pipeline/adapter.ts';
-import { readLora } from '../../pipeline/lora-file.ts';
+import { readRunLora } from '../../pipeline/lora-file.ts';
 import { readJson } from '../../models/config.ts';
 import { CONTRAST_FLOOR } from '../../rewards/symmetry.ts';
 import { measuresOf, type SamplePoint } from '../../train/samples.ts';
@@ -90,7 +90,7 @@ async function report(context: CommandContext, { recorder, runId, config, engine
   const begun = performance.now();
   const { session, adapter, pairs } = await onTerminal(context, async (work) => {
     const session = await openSession(config, { engine, home, work });
-    const adapter = readLora(checkpointFile(recorder, runId, undefined).file, { targets: session.pipeline.loraTargets(config.lora.targets) });
+    const adapter = readRunLora(checkpointFile(recorder, runId, undefined).file, session.pipeline.loraModules());
     const points: SamplePoint[] = session.heldOutPrompts.slice(0, COMPARED).map((prompt, i) => ({ prompt, promptIndex: i, heldOut: true, seed: FIRST_SEED + i }));
     note(`Painting ${points.length} held-out prompts with base and tuned weights ...`);
     return { session, adapter, pairs: await paintPairs(session, adapter, points) };

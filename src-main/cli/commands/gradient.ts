@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path';
 import { readFloatsSync, scope } from '../../engine/scope.ts';
 import type { Tensor4D } from '../../engine/tf.ts';
 import { toChannelsFirst } from '../../pipeline/images.ts';
-import { moduleOf, torchShape } from '../../pipeline/lora/write.ts';
+import { moduleOf, parameterKey, torchShape } from '../../pipeline/lora/write.ts';
 import { planLine } from '../../contract/memory.ts';
 import { openSession } from '../../train/session.ts';
 import { singleGradient } from '../../train/single-gradient.ts';
@@ -40,7 +40,7 @@ export const gradient: Command = {
     const tensors: Record<string, TensorData> = { reward: { shape: [1], data: Float32Array.of(reward) }, x0: channelsFirst(x0) };
     const kernels = new Map((session.pipeline.loraModules().unet ?? []).map(({ path, kernel }) => [path, kernel]));
     for (const [name, tensor] of gradients) {
-      tensors[`unet.${name}`] = { shape: torchShape(name, tensor.shape, kernels.get(moduleOf(name))), data: readFloatsSync(tensor) };
+      tensors[parameterKey(name)] = { shape: torchShape(name, tensor.shape, kernels.get(moduleOf(name))), data: readFloatsSync(tensor) };
     }
     mkdirSync(dirname(out), { recursive: true });
     const steps = { trainedSteps: JSON.stringify(plan.trained), earlyStopStep: String(plan.stop) };

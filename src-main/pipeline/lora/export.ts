@@ -14,9 +14,9 @@ import type { Engine } from '../../engine/engine.ts';
 import { openModelFiles, type ModelFiles } from '../../models/files.ts';
 import type { LoraSet } from '../../nn/lora.ts';
 import type { TensorType } from '../../weights/source.ts';
-import { disposeLoras, lorasHash } from '../adapter.ts';
+import { disposeLoras, lorasHash, methodOf } from '../adapter.ts';
 import { openPipeline } from '../load.ts';
-import { readLora, readLoras } from '../lora-file.ts';
+import { readLoras } from '../lora-file.ts';
 import type { Pipeline, PipelineMemory } from '../pipeline.ts';
 import { sampleAt } from '../sample.ts';
 import { makeFolder, mergedBytes, merging } from './merge.ts';
@@ -87,7 +87,8 @@ export async function exportRunLora(engine: Engine, request: ExportRequest, work
     rmSync(staging, { recursive: true, force: true });
     pipeline = await openPipeline(engine, model.path, { name: model.name, memory: sparing });
     const modules = pipeline.loraModules();
-    set = { unet: readLora(request.checkpoint, { targets: modules.unet! }) };
+    set = readLoras(request.checkpoint, modules);
+    checkForm(format, set);
     await pipeline.load(work);
     const base = await paint(pipeline, {}, request.prompt, work, 'painting with the base model');
     const tuned = await paint(pipeline, set, request.prompt, work, 'painting with the checkpoint');
@@ -120,13 +121,19 @@ export async function exportRunLora(engine: Engine, request: ExportRequest, work
     const result = compare({ base, tuned, again }, type, request);
     const bytes = settle(staging, place, format);
     done = true;
-    return { format, path: place.path, bytes, modules: Object.keys(set.unet!.modules).length, weights: lorasHash(set).slice(0, 16), ...result };
+    return { format, path: place.path, bytes, modules: Object.values(set).reduce((sum, adapter) => sum + Object.keys(adapter.modules).length, 0), weights: lorasHash(set).slice(0, 16), ...result };
   } finally {
     pipeline?.dispose();
     disposeLoras(set);
     rmSync(staging, { recursive: true, force: true });
     if (!done && made !== undefined) rmSync(made, { recursive: true, force: true });
   }
+}
+
+/** What a form cannot hold. @throws AppError('config') */
+function checkForm(format: ExportFormat, { unet, ...text }: LoraSet): void {
+  if (format === 'diffusers' && methodOf(unet!) === 'lokr') throw new AppError('config', 'diffusers reads no LoKr for Stable Diffusion.', { hint: 'Export it as peft or kohya, or merged into the model.' });
+  if (format === 'peft' && Object.keys(text).length > 0) throw new AppError('config', "PEFT's folder holds one network, and this run trained text encoders too.", { hint: 'Export it as diffusers or kohya, or merged into the model.' });
 }
 
 function placeOf({ format, out }: ExportRequest): Place {

@@ -64,6 +64,12 @@ export function diffusersKey(part: LoraPart, name: string): string {
   return `${part}.${part === 'unet' ? name : name.replace(/\.lora_A\.weight$/, '.lora_linear_layer.down.weight').replace(/\.lora_B\.weight$/, '.lora_linear_layer.up.weight')}`;
 }
 
+/** As {@link diffusersKey}, from a trained parameter's name: text encoders' begin with their part. */
+export function parameterKey(name: string): string {
+  const part = LORA_PARTS.find((each) => each !== 'unet' && name.startsWith(`${each}.`));
+  return part ? diffusersKey(part, name.slice(part.length + 1)) : diffusersKey('unet', name);
+}
+
 /** Writes a file that diffusers' load_lora_weights reads (LoKr in the same manner, which it does not). @throws AppError('disk') */
 export function writeDiffusersLora(path: string, set: LoraSet, metadata: Readonly<Record<string, string>> = {}): void {
   const tensors: Record<string, TensorData> = {};

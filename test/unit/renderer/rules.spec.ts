@@ -77,7 +77,7 @@ describe('effort', () => {
 describe('settings', () => {
   it('knows every setting of the schema that the other blocks do not own', () => {
     const owned = ['model', 'prompts', 'heldOutPrompts', 'rewards', 'heldOutRewards', 'normalize', 'sampleSeeds'];
-    const nested = { lora: ['method', 'rank', 'alpha', 'rankStabilized', 'factor', 'rankDropout', 'targets', 'initFile'], optimizer: ['kind', 'lr', 'weightDecay', 'betas', 'eps', 'clipNorm'], lrSchedule: ['kind', 'warmup'], augment: ['crop'] };
+    const nested = { lora: ['method', 'rank', 'alpha', 'rankStabilized', 'factor', 'rankDropout', 'textEncoder', 'targets', 'initFile'], optimizer: ['kind', 'lr', 'weightDecay', 'betas', 'eps', 'clipNorm'], lrSchedule: ['kind', 'warmup'], augment: ['crop'] };
     const wanted = Object.keys(runConfigSchema.shape).filter((key) => !owned.includes(key)).flatMap((key) => nested[key as keyof typeof nested]?.map((inner) => `${key}.${inner}`) ?? [key]);
     expect(SETTING_FIELDS.map((field) => field.path).sort()).toEqual(wanted.sort());
   });
