@@ -2,6 +2,7 @@ import './zod-setup.ts';
 import './styles/index.css';
 import { createPinia, disposePinia } from 'pinia';
 import { createApp } from 'vue';
+import { START_LOCATION } from 'vue-router';
 import App from './App.vue';
 import { api, connect, useTransport } from './api/client.ts';
 import { i18n, keptLanguage, setLanguage } from './i18n.ts';
@@ -16,6 +17,13 @@ if (import.meta.env.DEV && mock !== null) {
 }
 
 await setLanguage(keptLanguage()).catch(() => undefined);
+
+/** The app opens on the page of the first start until that was left once; whoever has runs knows the app. */
+router.beforeEach(async (to, from) => {
+  if (from !== START_LOCATION || to.fullPath !== '/' || api.server() !== null) return true;
+  const isNew = async (): Promise<boolean> => !(await api.request('settings.get', {})).welcomed && (await Promise.all([false, true].map((deleted) => api.request('runs.list', { deleted, limit: 1 })))).every((runs) => runs.length === 0);
+  return (await isNew().catch(() => false)) ? '/setup' : true;
+});
 
 function mount(): () => void {
   const pinia = createPinia();

@@ -29,6 +29,7 @@ export const router = createRouter({
     { path: '/rewards', name: 'rewards', component: () => import('./pages/RewardsPage.vue'), meta: { title: 'frame.rewards' } },
     { path: '/rewards/score', name: 'score', component: () => import('./pages/ScorePage.vue'), meta: { title: 'frame.score' } },
     { path: '/settings', name: 'settings', component: () => import('./pages/SettingsPage.vue'), meta: { title: 'frame.settings' } },
+    { path: '/setup', name: 'setup', component: () => import('./pages/SetupPage.vue'), meta: { title: 'setup.title' } },
     { path: '/guides/:name?', name: 'guides', component: () => import('./pages/GuidesPage.vue'), meta: { title: 'frame.guides' } },
     { path: '/logs', name: 'logs', component: () => import('./pages/LogsPage.vue'), meta: { title: 'frame.logs' } },
     { path: '/:rest(.*)', redirect: '/' },

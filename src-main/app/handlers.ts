@@ -28,7 +28,7 @@ import { runFacets, searchRuns } from '../history/run-search.ts';
 import { Votes } from '../history/votes.ts';
 
 /** The system's dialog for a file or folder; null where the user closed it. */
-export type PickPath = (what: 'file' | 'folder') => Promise<string | null>;
+export type PickPath = (what: 'file' | 'folder' | 'engine') => Promise<string | null>;
 
 export interface Rooms { service: RunService; catalog: Catalog; system: System; hub: ModelHub; tokens: TokenStore; works: Works; uploads: Uploads; servers: ServerLinks; paths: OpenedPaths; log: LogBook; pickPath: PickPath; takeGiven: () => GivenFile[] }
 
@@ -180,8 +180,8 @@ export function makeHandlers({ service, catalog, system, hub, tokens, works, upl
     },
     'system.get': async () => system.get(),
     'system.hardware': async () => system.hardware(),
-    'system.installEngine': async () => {
-      system.install();
+    'system.installEngine': async ({ file }) => {
+      system.install(file === undefined ? undefined : paths.check(file));
       return {};
     },
     'system.cancelInstall': async () => {

@@ -69,6 +69,8 @@ export interface App {
 
 const FOREIGN_EVERY_MS = 2000;
 const STATUS_EVERY_MS = 5000;
+/** Of the settings: an installation of the engine was begun. */
+const BEGUN = 'engine-begun';
 
 async function noDialog(): Promise<never> {
   throw new AppError('config', 'A served app has no dialog for files.', { hint: 'Type the path.' });
@@ -95,6 +97,7 @@ export function openApp(options: AppOptions): App {
     const system = new System({
       home, launchHelper: options.launchHelper, queue: () => service.queue(), settings: () => catalog.settings(), notices: () => history.notices,
       publish: (payload) => publish('system', payload),
+      begun: { get: () => recorder.records.setting(BEGUN) === true, set: (on) => recorder.records.setSetting(BEGUN, on) },
     });
     const tokens = new TokenStore(home, options.secrets ?? null);
     const servers = new ServerLinks({ list: new ServerList(home, options.secrets ?? null), wire: options.wire, version: appVersion(), publish: (list) => publish('servers', list) });
@@ -104,6 +107,7 @@ export function openApp(options: AppOptions): App {
       hint: options.pickPath ? 'Choose it with the button that opens a file, or drop it on the page.' : 'Start with --files FOLDER to open another folder to the pages.',
     });
     service.recover();
+    system.goOn();
     const timers = [
       setInterval(() => service.watchForeign(), FOREIGN_EVERY_MS),
       setInterval(() => listeners.size > 0 && system.changed(), STATUS_EVERY_MS),

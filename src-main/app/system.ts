@@ -23,10 +23,14 @@ export interface SystemOptions {
   settings: () => Settings;
   notices: () => readonly string[];
   publish: (system: SystemInfo) => void;
+  /** Whether an installation was begun that was not given up: the next start goes on with it. */
+  begun: { get(): boolean; set(on: boolean): void };
 }
 
 /** At most this often a "system" event goes out, ms. */
 const EVERY_MS = 500;
+/** Without news for so long nothing arrives. */
+const SILENT_MS = 3000;
 /** Counting the folder's bytes walks every file. */
 const DISK_EVERY_MS = 30_000;
 
@@ -35,7 +39,10 @@ export class System {
   private factsOnce: Promise<Facts> | null = null;
   private known: Facts | null = null;
   private progress: PackProgress = null;
+  private progressAt = 0;
+  private notice = '';
   private packError: string | null = null;
+  private closed = false;
   private installing: AbortController | null = null;
   private timer: NodeJS.Timeout | null = null;
   private readonly machine = new Hardware();
@@ -67,11 +74,13 @@ export class System {
     let error: string | null = null;
     const probe = this.facts().catch((reason: unknown) => void (error = errorLine(reason)));
     if (!this.known) await Promise.race([probe, new Promise((resolve) => setTimeout(resolve, waitMs).unref())]);
-    const pack = this.known?.pack ?? { installed: false, offered: false, bytes: 0 };
+    const pack = this.known?.pack ?? { installed: false, offered: false, bytes: 0, bytesThere: 0, bytesNeeded: 0, file: '' };
+    const silent = Date.now() - this.progressAt > SILENT_MS;
+    const progress = this.progress && silent ? { ...this.progress, bytesPerSecond: 0, etaSeconds: null } : this.progress;
     const { home, queue, notices } = this.options;
     return {
       appVersion: appVersion(), home, engines: this.engines(error),
-      pack: { ...pack, progress: this.progress, error: this.packError },
+      pack: { ...pack, progress, notice: this.notice, error: this.packError },
       memory: memoryNow(), disk: await this.disk(), cpus: cpus().length, platform: `${platform()} ${process.arch}`, historySchema: SCHEMA_VERSION,
       queue: queue(), notices: [...notices()],
     };
@@ -87,24 +96,43 @@ export class System {
     return this.known?.engines.find((engine) => engine.usable)?.name ?? null;
   }
 
-  /** Starts the installation; progress comes as events. @throws AppError('busy') while one is under way */
-  install(): void {
+  /** Goes on with an installation that the end of the app interrupted. */
+  goOn(): void {
+    if (this.options.begun.get()) this.install();
+  }
+
+  /**
+   * Starts the installation, or goes on with it; progress comes as events.
+   * @param file the pack's file, where it was brought along @throws AppError('busy') while one is under way
+   */
+  install(file?: string): void {
+    const { launchHelper, home, begun } = this.options;
     if (this.installing) throw new AppError('busy', 'The engine is already being installed.');
     const controller = new AbortController();
     this.installing = controller;
-    this.packError = null;
-    this.progress = { phase: 'download', bytes: 0, total: this.known?.pack.bytes ?? 0, bytesPerSecond: 0, etaSeconds: 0 };
+    [this.packError, this.notice] = [null, ''];
+    begun.set(file === undefined);
+    const { bytes, bytesThere } = this.known?.pack ?? { bytes: 0, bytesThere: 0 };
+    this.progress = { phase: file === undefined ? 'download' : 'verify', bytes: file === undefined ? bytesThere : 0, total: bytes, bytesPerSecond: 0, etaSeconds: null };
     this.changed();
     const onMessage = (message: AnyAnswer): void => {
-      if (message.type !== 'progress') return;
-      this.progress = { ...message.progress, etaSeconds: message.progress.etaSeconds ?? 0 };
+      if (message.type === 'notice') this.notice = message.line;
+      if (message.type === 'progress') {
+        this.progress = { ...message.progress, etaSeconds: message.progress.etaSeconds ?? null };
+        [this.progressAt, this.notice] = [Date.now(), ''];
+        if (message.progress.phase === 'download' && this.known) this.known.pack.bytesThere = message.progress.bytes;
+      }
       this.changed();
     };
-    askHelper(this.options.launchHelper, { kind: 'install', home: this.options.home }, 'installed', { onMessage, signal: controller.signal })
-      .catch((error: unknown) => void (this.packError = errorLine(error)))
+    askHelper(launchHelper, { kind: 'install', home, file }, 'installed', { onMessage, signal: controller.signal })
+      // What the user stopped is no error: it waits to be gone on with.
+      .catch((error: unknown) => void (this.packError = controller.signal.aborted ? null : errorLine(error)))
       .finally(() => {
+        if (this.closed) return;
+        begun.set(false);
         this.installing = null;
         this.progress = null;
+        this.notice = '';
         this.factsOnce = null;
         void this.facts().catch(() => {}).finally(() => this.changed());
       });
@@ -124,6 +152,7 @@ export class System {
   }
 
   close(): void {
+    this.closed = true;
     if (this.timer) clearTimeout(this.timer);
     this.installing?.abort();
   }

@@ -161,6 +161,8 @@ export const rewardInfoSchema = z.object({
   needsModel: z.boolean(),
   /** Whether its value depends on the prompt. */
   usesPrompt: z.boolean(),
+  /** True where its value has no gradient: it is trained by the algorithm nft, or only scored. */
+  gradientFree: z.boolean(),
   /** Settings of a term that it needs ("palette"), and those it may have. */
   takes: z.array(z.string()), mayTake: z.array(z.string()),
   /** Memory for its own model, in words. */
@@ -187,7 +189,14 @@ export const systemSchema = z.object({
   /** Install state of the engine pack. */
   pack: z.object({
     installed: z.boolean(), offered: z.boolean(), bytes: z.number(),
-    progress: z.object({ phase: z.string(), bytes: z.number(), total: z.number(), bytesPerSecond: z.number(), etaSeconds: z.number() }).nullable(),
+    /** Of the download, what is there of it after an interruption; and what the disk has to hold while it is unpacked. */
+    bytesThere: z.number(), bytesNeeded: z.number(),
+    /** The file that is downloaded, for machines without internet: it can be brought along. */
+    file: z.string(),
+    /** Bytes per second of the last seconds, 0 while nothing arrives. */
+    progress: z.object({ phase: z.string(), bytes: z.number(), total: z.number(), bytesPerSecond: z.number(), etaSeconds: z.number().nullable() }).nullable(),
+    /** The last line about a wait or another attempt, empty without one. */
+    notice: z.string(),
     error: z.string().nullable(),
   }),
   memory: z.object({ usedBytes: z.number(), availableBytes: z.number(), totalBytes: z.number() }),
@@ -209,9 +218,11 @@ export const settingsSchema = z.strictObject({
   notifications: z.boolean().default(true),
   /** Whether a later version is looked for. */
   updates: z.boolean().default(false),
+  /** Whether the first page was left once; it does not open by itself again. */
+  welcomed: z.boolean().default(false),
 });
 /** No defaults here: what is left out stays as it was. */
-const settingsChangeSchema = z.strictObject({ theme: theme.optional(), language: language.optional(), engine: engineChoice.optional(), notifications: z.boolean().optional(), updates: z.boolean().optional() });
+const settingsChangeSchema = z.strictObject({ theme: theme.optional(), language: language.optional(), engine: engineChoice.optional(), notifications: z.boolean().optional(), updates: z.boolean().optional(), welcomed: z.boolean().optional() });
 export type Settings = z.infer<typeof settingsSchema>;
 
 export const forecastSchema = z.object({
@@ -358,7 +369,7 @@ export const REQUESTS = {
   /** Off the list; with `deleteFiles` also off the disk, which is refused for files that this app did not download. */
   'models.remove': request(z.strictObject({ name: z.string().min(1), deleteFiles: z.boolean().default(false) }), nothing),
   /** The system's own dialog, in the window only. */
-  'models.pick': request(z.strictObject({ what: z.enum(['file', 'folder']) }), z.object({ path: z.string().nullable() })),
+  'models.pick': request(z.strictObject({ what: z.enum(['file', 'folder', 'engine']) }), z.object({ path: z.string().nullable() })),
   'models.catalog': request(nothing, z.array(catalogModelSchema)),
   /** Asks the hub; nothing is downloaded yet. */
   'models.plan': request(z.strictObject({ repo: z.string().min(1).max(1000), revision: z.string().max(200).optional(), file: z.string().max(300).optional(), variant: z.string().max(40).optional() }), modelPlanSchema),
@@ -390,7 +401,8 @@ export const REQUESTS = {
   'system.get': request(nothing, systemSchema),
   /** Measured when asked for. */
   'system.hardware': request(nothing, hardwareSchema),
-  'system.installEngine': request(nothing, nothing),
+  /** Goes on with what was begun; with `file` the pack's file is taken from there instead of the network. */
+  'system.installEngine': request(z.strictObject({ file: z.string().min(1).max(4096).optional() }), nothing),
   'system.cancelInstall': request(nothing, nothing),
   'logs.tail': request(z.strictObject({ limit: z.number().int().min(1).max(5000).default(500) }), logTailSchema),
   /** Files the system gave to the app since the last question. */

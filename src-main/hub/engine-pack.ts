@@ -10,6 +10,7 @@ import { freeBytes } from '../base/disk.ts';
 import { AppError } from '../base/errors.ts';
 import { isPack, libraryFolder, packFolder, packName, type PackKind } from '../engine/engine-folder.ts';
 import { probeTensorFlow, type ProbeResult } from '../engine/probe.ts';
+import { fits } from './digest.ts';
 import { download } from './download.ts';
 import { withLock } from './lock.ts';
 import { packFor, wheelsOf, type Pack, type Wheel } from './manifest.ts';
@@ -28,6 +29,8 @@ export interface InstallOptions {
   signal?: AbortSignal;
   /** Which pack: TensorFlow for the processor, or with CUDA. Default 'cpu'. */
   kind?: PackKind;
+  /** The pack's wheel, brought along: nothing is downloaded then, and it stays where it is. */
+  file?: string;
   /** Install even if the pack is there. */
   force?: boolean;
   /** For tests. */
@@ -48,13 +51,21 @@ export interface PackStatus {
   /** Bytes to download, and those already there. */
   readonly bytesToDownload: number;
   readonly bytesDownloaded: number;
+  /** Bytes that the disk has to hold besides what is there already. */
+  readonly bytesNeeded: number;
+  /** Name of the wheel that holds TensorFlow. */
+  readonly file: string;
 }
+
+/** Room for folders and the manifest. */
+const SLACK = 16 * 2 ** 20;
 
 /** What is there, without touching the network. */
 export async function packStatus(home: string, pack: Pack | undefined = packFor()): Promise<PackStatus> {
   const kind = kindOf(pack);
   const folder = packFolder(home, kind);
   const parts = pack ? await Promise.all(wheelsOf(pack).map((wheel) => stat(`${downloadFile(home, wheel)}.part`).then((s) => s.size, () => 0))) : [];
+  const bytesDownloaded = parts.reduce((sum, size) => sum + size, 0);
   return {
     supported: pack !== undefined,
     installed: isPack(libraryFolder(folder, kind)),
@@ -62,7 +73,9 @@ export async function packStatus(home: string, pack: Pack | undefined = packFor(
     folder,
     bytesUnpacked: pack ? unpackedSize(pack) : 0,
     bytesToDownload: pack ? downloadSize(pack) : 0,
-    bytesDownloaded: parts.reduce((sum, size) => sum + size, 0),
+    bytesDownloaded,
+    bytesNeeded: pack ? Math.max(0, downloadSize(pack) - bytesDownloaded) + unpackedSize(pack) + SLACK : 0,
+    file: pack?.file ?? '',
   };
 }
 
@@ -87,9 +100,9 @@ export async function installPack(options: InstallOptions): Promise<{ dir: strin
   return withLock(join(home, 'engines', '.install.lock'), onWait, signal, async () => {
     if (isThere()) return { dir, installed: false }; // by the one we waited for
     await removeLeftovers(home);
-    await checkSpace(home, pack);
+    await checkSpace(home, pack, options.file !== undefined);
     const meter = new ProgressMeter(options.onProgress ?? (() => undefined));
-    const files = await downloadWheels(pack, options, meter);
+    const files = options.file === undefined ? await downloadWheels(pack, options, meter) : [await broughtWheel(pack, options.file, meter, signal)];
     const fresh = join(home, 'engines', `.unpacking-${process.pid}`);
     const libraries = libraryFolder(fresh, kind);
     try {
@@ -110,7 +123,7 @@ export async function installPack(options: InstallOptions): Promise<{ dir: strin
     } finally {
       await rm(fresh, { recursive: true, force: true });
     }
-    for (const file of files) await rm(file, { force: true });
+    if (options.file === undefined) for (const file of files) await rm(file, { force: true });
     return { dir, installed: true };
   });
 }
@@ -137,6 +150,20 @@ async function downloadWheels(pack: Pack, options: InstallOptions, meter: Progre
     before += wheel.size;
   }
   return files;
+}
+
+/** The wheel that the user brought, if it is the very one. @throws AppError('config' | 'network') */
+async function broughtWheel(pack: Pack, file: string, meter: ProgressMeter, signal: AbortSignal | undefined): Promise<string> {
+  if (wheelsOf(pack).length > 1) throw new AppError('config', 'This pack is more than one file.', { hint: 'It can only be downloaded.' });
+  const size = await stat(file).then((found) => (found.isFile() ? found.size : -1), () => -1);
+  const expected = `Expected ${pack.file}, ${megabytes(pack.size)}, of ${pack.package} ${pack.version}.`;
+  if (size < 0) throw new AppError('config', `There is no file ${file}.`, { hint: expected });
+  const same = await fits(file, pack.size, { kind: 'sha256', hex: pack.sha256 }, async (bytes) => {
+    signal?.throwIfAborted();
+    meter.report('verify', bytes, pack.size);
+  });
+  if (!same) throw new AppError('config', `${file} is another file, or damaged: it has ${size} bytes, and not the sha256 of the engine pack.`, { hint: expected });
+  return file;
 }
 
 function kindOf(pack: Pack | undefined): PackKind {
@@ -172,9 +199,8 @@ async function removeLeftovers(home: string): Promise<void> {
 }
 
 /** @throws AppError('disk') unless what is missing of the download and the unpacked libraries fit. */
-async function checkSpace(home: string, pack: Pack): Promise<void> {
-  const { bytesDownloaded } = await packStatus(home, pack);
-  const needed = downloadSize(pack) - bytesDownloaded + unpackedSize(pack) + 16 * 2 ** 20;
+async function checkSpace(home: string, pack: Pack, brought: boolean): Promise<void> {
+  const needed = brought ? unpackedSize(pack) + SLACK : (await packStatus(home, pack)).bytesNeeded;
   const free = freeBytes(home);
   if (free < needed) {
     throw new AppError('disk', `The engine pack needs ${megabytes(needed)} in ${home}, where ${megabytes(free)} are free.`, {

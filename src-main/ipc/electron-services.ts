@@ -13,7 +13,9 @@ export function systemSecrets(): SecretBox | null {
 export const pickPath: PickPath = async (what) => {
   const options = what === 'folder'
     ? { title: 'Add a model folder', properties: ['openDirectory' as const] }
-    : { title: 'Add a model file', properties: ['openFile' as const], filters: [{ name: 'Checkpoints', extensions: ['safetensors', 'ckpt'] }] };
+    : what === 'engine'
+      ? { title: 'The engine pack\'s file', properties: ['openFile' as const], filters: [{ name: 'TensorFlow', extensions: ['whl'] }] }
+      : { title: 'Add a model file', properties: ['openFile' as const], filters: [{ name: 'Checkpoints', extensions: ['safetensors', 'ckpt'] }] };
   const window = BrowserWindow.getFocusedWindow();
   const { canceled, filePaths } = window ? await dialog.showOpenDialog(window, options) : await dialog.showOpenDialog(options);
   return canceled ? null : (filePaths[0] ?? null);

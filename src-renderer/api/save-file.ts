@@ -5,3 +5,8 @@ export function saveFile(name: string, mime: string, content: string | Uint8Arra
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
+
+/** The same for what an address of our own gives. */
+export function saveFrom(url: string): void {
+  Object.assign(document.createElement('a'), { href: url, download: '' }).click();
+}

@@ -84,7 +84,7 @@ export function detail(id: string, name: string, state: RunSummary['state'], mor
   };
 }
 
-const rewardList: (Omit<RewardInfo, 'usesPrompt' | 'takes' | 'mayTake' | 'memory' | 'examples'>)[] = [
+const rewardList: (Omit<RewardInfo, 'usesPrompt' | 'gradientFree' | 'takes' | 'mayTake' | 'memory' | 'examples'>)[] = [
   { name: 'symmetry', title: 'Symmetry', what: 'How alike the picture and its left-right mirror image are.', habit: 'Alone it erases the object: a blank picture is perfectly symmetric.', needs: 'Nothing', licence: 'Part of the app', usable: true, problem: null, range: '−1 to 0', color: '#0f9d8a', needsModel: false },
   { name: 'compressibility', title: 'Compressibility', what: 'How small the picture becomes as a JPEG.', habit: 'Alone it flattens everything to one colour.', needs: 'Nothing', licence: 'Part of the app', usable: true, problem: null, range: 'about −4 to 0 bits a pixel', color: '#b7791f', needsModel: false },
   { name: 'clipscore', title: 'CLIPScore', what: 'How well the picture fits its prompt, by CLIP.', habit: 'Exaggerates: repeats the object, bakes words into the picture.', needs: "The starter's CLIP, or a CLIP folder", licence: 'Apache-2.0', usable: true, problem: null, range: '0 to 1', color: '#7b61d1', needsModel: false },
@@ -93,7 +93,7 @@ const rewardList: (Omit<RewardInfo, 'usesPrompt' | 'takes' | 'mayTake' | 'memory
   { name: 'hpsv2.1', title: 'HPS v2.1', what: 'What people prefer, learnt from 800,000 comparisons.', habit: 'Drifts to glossy, over-detailed pictures.', needs: 'OpenCLIP ViT-H-14 folder, 3.9 GB', licence: 'Apache-2.0', usable: true, problem: null, range: 'about 0.2 to 0.4', color: '#c2572b', needsModel: true },
 ];
 export const rewards: RewardInfo[] = rewardList.map((reward) => ({
-  ...reward, usesPrompt: ['clipscore', 'hpsv2.1'].includes(reward.name), takes: [], mayTake: [], memory: reward.name === 'hpsv2.1' ? 'about 4 GB' : 'next to nothing',
+  ...reward, usesPrompt: ['clipscore', 'hpsv2.1'].includes(reward.name), gradientFree: false, takes: [], mayTake: [], memory: reward.name === 'hpsv2.1' ? 'about 4 GB' : 'next to nothing',
   examples: reward.name === 'hpsv2.1' ? null : { low: `rewards/${reward.name}-low.webp`, high: `rewards/${reward.name}-high.webp` },
 }));
 
@@ -131,6 +131,6 @@ export const system: SystemInfo = {
     { name: 'webgpu', usable: false, version: '', device: '', why: 'no GPU adapter was offered', active: false },
     { name: 'wasm', usable: true, version: '4.22', device: 'CPU, 1 thread', why: 'always there; about six times slower than TensorFlow here', active: false },
   ],
-  pack: { installed: true, offered: true, bytes: 268e6, progress: null, error: null },
+  pack: { installed: true, offered: true, bytes: 268e6, bytesThere: 0, bytesNeeded: 0, file: '', notice: '', progress: null, error: null },
   memory: { usedBytes: 1.3e9, availableBytes: 5.2e9, totalBytes: 8e9 }, disk: { homeBytes: 412e6, freeBytes: 61e9 }, queue: { running: 'r0', waiting: 0 },
 };

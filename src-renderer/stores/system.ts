@@ -6,7 +6,7 @@ import { api } from '../api/client.ts';
 
 export const useSystemStore = defineStore('system', () => {
   const info = shallowRef<SystemInfo | null>(null);
-  const settings = shallowRef<Settings>({ theme: 'system', language: 'system', engine: 'auto', notifications: true, updates: false });
+  const settings = shallowRef<Settings>({ theme: 'system', language: 'system', engine: 'auto', notifications: true, updates: false, welcomed: false });
   const engine = computed(() => info.value?.engines.find((one) => one.active) ?? null);
 
   async function load(): Promise<void> {

@@ -15,7 +15,9 @@ describe.skipIf(!browser)('the studio in a browser', { timeout: 90_000 }, () => 
   }, 60_000);
 
   it('greets an empty history with one thing to do, and keeps the token out of the address', async () => {
-    const { page } = studio;
+    const { page, go } = studio;
+    await page.waitForURL(/#\/setup$/);
+    await go('/');
     await page.getByRole('heading', { name: 'Teach it symmetry' }).waitFor();
     expect(page.url()).not.toContain('token');
   });

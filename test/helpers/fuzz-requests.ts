@@ -104,7 +104,7 @@ function launchHelper(): HelperPort {
   const tell = (message: AnyAnswer): void => listeners.forEach((listener) => listener(message));
   const serve = async (request: AnyRequest): Promise<void> => {
     if (request.kind === 'models' || request.kind === 'verify') await answerLibrary(request, async (message) => tell(message));
-    else if (request.kind === 'facts') tell({ type: 'facts', engines: [{ name: 'wasm', usable: true, version: '1', device: 'CPU', why: '' }], rewards: rewardInfos(), pack: { installed: false, offered: false, bytes: 0 } });
+    else if (request.kind === 'facts') tell({ type: 'facts', engines: [{ name: 'wasm', usable: true, version: '1', device: 'CPU', why: '' }], rewards: rewardInfos(), pack: { installed: false, offered: false, bytes: 0, bytesThere: 0, bytesNeeded: 0, file: '' } });
     else tell({ type: 'error', code: 'network', message: 'There is no network here.' });
     exits.forEach((listener) => listener('exit 0'));
   };

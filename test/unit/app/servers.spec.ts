@@ -224,11 +224,11 @@ describe('what is believed', () => {
     const { hear } = dialled[0]!;
     hear.open();
     expect(await links.ask(id, 'runs.list', {})).toEqual({ ok: true, value: [] });
-    const phase = { runId: 'r', phase: 'writing' };
-    for (const event of [{ event: 'go', payload: { page: '/settings' } }, { event: 'servers', payload: [] }, { event: 'files.given', payload: { count: 1 } }, { event: '__proto__', payload: {} }, { event: 'run.export', payload: { runId: 5 } }, { event: 'run.export', payload: phase, server: '0123456789ab' }]) hear.message(JSON.stringify(event));
+    const none: unknown[] = [];
+    for (const event of [{ event: 'go', payload: { page: '/settings' } }, { event: 'servers', payload: [] }, { event: 'files.given', payload: { count: 1 } }, { event: '__proto__', payload: {} }, { event: 'models.downloads', payload: [5] }, { event: 'models.downloads', payload: none, server: '0123456789ab' }]) hear.message(JSON.stringify(event));
     expect(events).toEqual([]);
-    hear.message(JSON.stringify({ event: 'run.export', payload: phase }));
-    expect(events).toEqual(['true run.export']);
+    hear.message(JSON.stringify({ event: 'models.downloads', payload: none }));
+    expect(events).toEqual(['true models.downloads']);
   });
 
   it('files: pictures by type, exports as downloads, nothing else', async () => {
