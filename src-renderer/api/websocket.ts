@@ -1,5 +1,6 @@
 /** The transport of `--serve`: one WebSocket beside the page, opened again with growing pauses whenever it closes. */
 import type { Reply, Transport } from '#contract/api.ts';
+import { t } from '../i18n.ts';
 
 export type ConnectionState = 'connecting' | 'connected' | 'lost';
 
@@ -18,7 +19,7 @@ export interface WebSocketOptions {
   backoffMs?: readonly number[];
 }
 
-const LOST: Reply<unknown> = { ok: false, error: { code: 'disconnected', message: 'The connection to DRTune Studio was lost.', hint: 'It is being restored; try again in a moment.' } };
+const lost = (): Reply<unknown> => ({ ok: false, error: { code: 'disconnected', message: t('frame.connectionLost'), hint: t('frame.connectionHint') } });
 
 export function webSocketTransport(options: WebSocketOptions): Transport {
   const backoff = options.backoffMs ?? [250, 500, 1000, 2000, 5000];
@@ -51,7 +52,7 @@ export function webSocketTransport(options: WebSocketOptions): Transport {
       if (socket !== current) return;
       socket = undefined;
       unsent.length = 0;
-      for (const answer of pending.values()) answer(LOST);
+      for (const answer of pending.values()) answer(lost());
       pending.clear();
       options.onState('lost');
       setTimeout(connect, backoff[Math.min(failures++, backoff.length - 1)]);
@@ -64,7 +65,7 @@ export function webSocketTransport(options: WebSocketOptions): Transport {
     kind: 'served',
     request(name, input, server) {
       return new Promise((resolve) => {
-        if (!socket) return resolve(LOST);
+        if (!socket) return resolve(lost());
         const id = nextId++;
         pending.set(id, resolve);
         const line = JSON.stringify({ id, name, input, server });

@@ -3,6 +3,7 @@ import { defineStore } from 'pinia';
 import { computed, shallowRef } from 'vue';
 import type { ModelDownload } from '#contract/api.ts';
 import { api } from '../api/client.ts';
+import { t } from '../i18n.ts';
 import { useCatalogStore } from './catalog.ts';
 import { useToastsStore } from './toasts.ts';
 
@@ -21,8 +22,8 @@ export const useDownloadsStore = defineStore('downloads', () => {
       if (before.get(id) !== 'running') continue;
       if (state === 'done') {
         void useCatalogStore().loadModels();
-        useToastsStore().show(`${repo} is here and whole.`);
-      } else if (state === 'failed' && !window.location.hash.startsWith('#/models')) useToastsStore().show(`The download of ${repo} stopped: the Models page says why.`, { kind: 'bad', ms: 12_000 });
+        useToastsStore().show(t('models.whole', { repo }));
+      } else if (state === 'failed' && !window.location.hash.startsWith('#/models')) useToastsStore().show(t('models.downloadStopped', { repo }), { kind: 'bad', ms: 12_000 });
     }
   }
   return { list, active, load, apply };
