@@ -12,7 +12,7 @@ import { AppError, errorLine } from '../base/errors.ts';
 import { stepping, unwatched, type Work } from '../base/work.ts';
 import { alarmRowSchema, imageRowSchema, sampleRowSchema, stepRowSchema } from '../contract/api.ts';
 import { verdictSchema } from '../contract/events.ts';
-import { describeIssues, runConfigSchema, type RunConfig } from '../contract/run.ts';
+import { describeIssues, isInlinePicture, runConfigSchema, type RunConfig } from '../contract/run.ts';
 import { isDiskFull } from '../history/database.ts';
 import { configOf } from '../history/runs.ts';
 import { openReadable, type ReadableFile } from '../weights/read.ts';
@@ -47,7 +47,7 @@ type Sheet = z.infer<typeof sheetSchema>;
 function portable(config: RunConfig, lists: { prompts: string[] | undefined; heldOutPrompts: string[] | undefined }): RunConfig {
   const name = (path: string): string => (/[/\\]/.test(path) ? (path.split(/[/\\]/).findLast(Boolean) ?? path) : path);
   const term = <T extends RunConfig['rewards'][number]>(each: T): T => ({
-    ...each, ...(each.model !== undefined && { model: name(each.model) }), ...(each.reference !== undefined && { reference: name(each.reference) }), ...(each.head !== undefined && { head: name(each.head) }),
+    ...each, ...(each.model !== undefined && { model: name(each.model) }), ...(each.reference !== undefined && !isInlinePicture(each.reference) && { reference: name(each.reference) }), ...(each.head !== undefined && { head: name(each.head) }),
   });
   const list = (value: string | string[], read: string[] | undefined): string | string[] => (typeof value === 'string' && !value.startsWith('set:') ? (read ?? name(value)) : value);
   return {
@@ -117,6 +117,7 @@ const refuse = (name: string, problem: string): AppError => new AppError('run', 
 export async function importRun(recorder: RunRecorder, path: string, { name = basename(path), work = unwatched }: { name?: string; work?: Work } = {}): Promise<string> {
   const file = openReadable(path);
   try {
+    if (file.size > 0 && file.read(0, 1)[0] === 0x7b) throw new AppError('config', `${name} holds settings, not a run.`, { hint: 'Drop it on "New run", or train with it: drtune train --config FILE.' });
     const entries = checkedEntries(name, file);
     const sheet = readSheet(name, file, entries);
     return await keep(recorder, sheet, file, { entries, name, work });

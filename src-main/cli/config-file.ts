@@ -4,8 +4,9 @@ import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { AppError, errorLine } from '../base/errors.ts';
 import { listPresets } from '../app/presets.ts';
 import type { Preset } from '../contract/api.ts';
-import { describeIssues, nearestKey, runConfigSchema, type RunConfig } from '../contract/run.ts';
+import { describeIssues, isInlinePicture, nearestKey, runConfigSchema, type RunConfig } from '../contract/run.ts';
 import { STARTER } from '../models/known.ts';
+import { assign } from '../contract/sweep.ts';
 import { SET } from '../models/prompt-sets.ts';
 import { UsageError, type Arguments, type FlagSpecs } from './arguments.ts';
 
@@ -17,7 +18,7 @@ export const CONFIG_FLAGS: FlagSpecs = {
 };
 
 /**
- * The config of --config (a config, or the manifest.json of a run, which is made again) or --preset, changed by --set and `further` assignments.
+ * The config of --config (a config, settings saved by the app, or the manifest.json of a run, which is made again) or --preset, changed by --set and `further` assignments.
  * @throws AppError('config') for a bad file or value, UsageError where neither --config nor --preset is given
  */
 export function readConfig(args: Arguments, further: readonly string[] = []): RunConfig {
@@ -38,9 +39,10 @@ export function checkConfig(raw: unknown): RunConfig {
   return parsed.data;
 }
 
-/** The config of a run's manifest, otherwise what was read. */
+/** The config of a run's manifest or of saved settings, otherwise what was read. */
 function configIn(raw: Record<string, unknown>): Record<string, unknown> {
-  const { config, inputs, engine } = raw;
+  const { config, inputs, engine, drtune } = raw;
+  if (drtune === 1 && typeof config === 'object' && config !== null) return config as Record<string, unknown>;
   const manifest = typeof config === 'object' && config !== null && typeof inputs === 'object' && typeof engine === 'object';
   return manifest ? (config as Record<string, unknown>) : raw;
 }
@@ -52,6 +54,7 @@ function readJson(file: string): Record<string, unknown> {
   } catch (cause) {
     throw new AppError('config', `The config ${file} cannot be read: ${errorLine(cause)}.`, { cause });
   }
+  if (text.startsWith('PK')) throw new AppError('config', `${file} is a shared run, not settings.`, { hint: `drtune history import ${file} adds it to the history; then train --config with its manifest.json makes it again.` });
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new SyntaxError('it is not an object');
@@ -68,24 +71,8 @@ function readJson(file: string): Record<string, unknown> {
 export function applySet(config: Record<string, unknown>, assignment: string): void {
   const at = assignment.indexOf('=');
   if (at < 1) throw new AppError('config', `--set ${assignment} is not key=value.`);
-  const path = assignment.slice(0, at).split('.');
-  const text = assignment.slice(at + 1);
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    value = text;
-  }
-  let place: Record<string, unknown> = config;
-  for (const part of path.slice(0, -1)) {
-    const next = Object.hasOwn(place, part) ? place[part] : (place[part] = {});
-    if (typeof next !== 'object' || next === null) throw new AppError('config', `--set ${assignment}: "${part}" is not a group of settings.`);
-    place = next as Record<string, unknown>;
-  }
-  const last = path.at(-1)!;
-  if (['__proto__', 'constructor', 'prototype'].some((each) => path.includes(each))) throw new AppError('config', `--set ${assignment}: unknown key.`);
-  if (value === null) delete place[last];
-  else place[last] = value;
+  const problem = assign(config, { key: assignment.slice(0, at), value: assignment.slice(at + 1) });
+  if (problem !== null) throw new AppError('config', `--set ${assignment}: ${problem}.`);
 }
 
 /** Files and folders named in a config become absolute, seen from `folder`. A model that is neither a path nor a folder there stays a name. */
@@ -94,7 +81,7 @@ function absolutePaths(config: Record<string, unknown>, folder: string): void {
     if (typeof holder !== 'object' || holder === null) return;
     const record = holder as Record<string, unknown>;
     const value = record[key];
-    if (typeof value === 'string' && value !== '' && !isAbsolute(value)) record[key] = resolve(folder, value);
+    if (typeof value === 'string' && value !== '' && !isAbsolute(value) && !(key === 'reference' && isInlinePicture(value))) record[key] = resolve(folder, value);
   };
   for (const key of ['prompts', 'heldOutPrompts']) if (!String(config[key]).startsWith(SET)) path(config, key);
   path(config['lora'], 'initFile');

@@ -4,7 +4,9 @@ import { runConfigSchema } from './run.ts';
 
 /** A file the system gave to the app: by double click, on the Dock, at the start. */
 export const givenFileSchema = z.discriminatedUnion('kind', [
-  /** A .drtune file: the settings of a run. */
+  /** A shared run (.drtune), for the history. */
+  z.object({ kind: z.literal('run'), path: z.string() }),
+  /** The settings of a run, saved as .json. */
   z.object({ kind: z.literal('settings'), path: z.string(), name: z.string(), config: runConfigSchema }),
   /** A checkpoint, for the Models page. */
   z.object({ kind: z.literal('model'), path: z.string() }),
@@ -32,5 +34,5 @@ export const releaseSchema = z.object({
 });
 export type Release = z.infer<typeof releaseSchema>;
 
-/** What a .drtune file holds. */
+/** What a file of saved settings holds. */
 export const settingsFileSchema = z.object({ drtune: z.literal(1), name: z.string().max(200).default(''), config: runConfigSchema });

@@ -10,14 +10,14 @@ const MAX_BYTES = 4e6;
 
 /** Paths among a command line's arguments; what begins with "-" and what is neither of our kinds is not for us. */
 export function filesOf(args: readonly string[], folder: string): string[] {
-  return args.filter((arg) => !arg.startsWith('-') && /\.(drtune|safetensors)$/i.test(arg) && !arg.includes('\0')).map((arg) => (isAbsolute(arg) ? arg : resolve(folder, arg)));
+  return args.filter((arg) => !arg.startsWith('-') && /\.(drtune|json|safetensors)$/i.test(arg) && !arg.includes('\0')).map((arg) => (isAbsolute(arg) ? arg : resolve(folder, arg)));
 }
 
-/** What a page does with a file: a run's settings are read here, a model is named. Never throws. */
+/** What a page does with a file: a run's settings are read here, a shared run and a model are named. Never throws. */
 export function readGiven(path: string): GivenFile {
   if (extname(path).toLowerCase() === '.safetensors') return { kind: 'model', path };
   try {
-    if (isZip(path)) throw new AppError('config', `${path} is a whole run, not settings.`, { hint: `Add it to the history: drtune history import "${path}".` });
+    if (isZip(path)) return { kind: 'run', path };
     const parsed = settingsFileSchema.safeParse(JSON.parse(readSmall(path)));
     if (!parsed.success) throw new AppError('config', `${path} holds no settings of a run: ${describeIssues(parsed.error)}.`);
     return { kind: 'settings', path, name: parsed.data.name, config: parsed.data.config };
@@ -27,7 +27,7 @@ export function readGiven(path: string): GivenFile {
   }
 }
 
-/** A run shared with `drtune history export` has the same ending. */
+/** What is in a file counts, not its ending: a shared run is a zip. */
 function isZip(path: string): boolean {
   const handle = openSync(path, 'r');
   try {

@@ -1,6 +1,7 @@
 /** The only file that touches the transport: typed requests that throw ApiError, typed events, picture addresses. */
 import { shallowRef } from 'vue';
 import { HERE_ONLY, type EventName, type EventPayload, type RequestInput, type RequestName, type RequestOutput, type Transport } from '#contract/api.ts';
+import { t } from '../i18n.ts';
 import { webSocketTransport, type ConnectionState } from './websocket.ts';
 
 export class ApiError extends Error {
@@ -58,7 +59,7 @@ function takeToken(): string {
 }
 
 function current(): Transport {
-  if (!transport) throw new ApiError('disconnected', 'Not connected yet.');
+  if (!transport) throw new ApiError('disconnected', t('frame.notConnected'));
   return transport;
 }
 
@@ -114,6 +115,9 @@ export const api = {
   /** What the machine that is shown can do: one with a window has the system's dialogs. */
   kind: (): Transport['kind'] => (server.value === null ? current().kind : 'served'),
 };
+
+/** Whether the user ended it: nothing went wrong. */
+export const wasCancelled = (error: unknown): boolean => (error instanceof ApiError && error.code === 'cancelled') || (error instanceof DOMException && error.name === 'AbortError');
 
 /** An error in the words to show: what happened, and what to do. */
 export function words(error: unknown): { message: string; hint: string | undefined } {

@@ -99,6 +99,10 @@ export function mockTransport(state: 'full' | 'empty' | 'failing' = 'full', step
     },
     'runs.share': ({ id }: { id: string }) => ({ path: `/home/you/.drtune/exports/${id}.drtune`, bytes: 4e6, checked: 'settings, rows of the history, sample pictures and the LoRA, each with its sha256' }),
     'runs.import': () => fail('not-found', 'The mock reads no files.'),
+    'work.list': () => [],
+    'work.cancel': () => ({}),
+    'files.put': () => ({}),
+    'files.drop': () => ({}),
     'queue.first': () => ({}),
     'queue.hold': () => ({}),
     'runs.export': ({ id, format }: { id: string; format: string }) => ({
@@ -138,7 +142,7 @@ export function mockTransport(state: 'full' | 'empty' | 'failing' = 'full', step
         memoryBasis: 'an estimate from the sizes of its networks', plan: {
           weights: { unet: 'float32', vae: 'float32', text: 'float32' }, unet: 'residuals', vae: 'recompute', textEncoders: 'leave', vaeWeights: 'stay', picturesAtOnce: 4, peakBytes: memoryBytes, availableBytes: 5.2e9,
           phases: [{ phase: 'rollout', bytes: 0.6 * memoryBytes }, { phase: 'picture gradient', bytes: memoryBytes }], fits: memoryBytes < 5.2e9, advice: [],
-          notes: ['All weights in float32.', 'The text encoders leave memory once the prompts are encoded.', 'The gradient through the VAE computes its blocks again instead of keeping their values.'],
+          notes: ['The UNet\'s weights in float32.', 'The text encoders leave memory once the prompts are encoded.', 'The gradient through the VAE computes its blocks again instead of keeping their values.'],
         },
         fits: memoryBytes < 5.2e9, advice: memoryBytes < 5.2e9 ? [] : ['Lower the batch to 4 and raise accumulate to keep the effective batch.', 'Set memory to low: slower, half the peak.'],
       };

@@ -1,7 +1,8 @@
 /** Short messages at the lower edge, some with one action ("Undo"). */
 import { defineStore } from 'pinia';
 import { ref } from 'vue';
-import { words } from '../api/client.ts';
+import { wasCancelled, words } from '../api/client.ts';
+import { t } from '../i18n.ts';
 
 export interface Toast { id: number; message: string; hint?: string | undefined; kind: 'plain' | 'bad'; action?: { label: string; run: () => void } | undefined }
 
@@ -18,6 +19,7 @@ export const useToastsStore = defineStore('toasts', () => {
     setTimeout(() => dismiss(id), ms);
   }
   function fail(error: unknown): void {
+    if (wasCancelled(error)) return show(t('work.cancelled'));
     const { message, hint } = words(error);
     show(message, { hint, kind: 'bad', ms: 12_000 });
   }

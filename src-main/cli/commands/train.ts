@@ -16,9 +16,9 @@ interface Job { readonly runId: string; readonly config: RunConfig; readonly nam
 
 export const train: Command = {
   name: 'train',
-  usage: 'train --config FILE | --preset NAME [--set key=value]... [--sweep key=a,b,c]... [--resume RUN] [--name N] [--engine NAME] [--json]',
-  what: 'Tunes a model by reward gradients; FILE is a config or the manifest.json of a run; --sweep trains one run for each value (a grid, where it is repeated); with --json one event a line.',
-  flags: { ...CONFIG_FLAGS, resume: { type: 'string' }, name: { type: 'string' }, engine: { type: 'string' }, sweep: { type: 'string', multiple: true } },
+  usage: 'train --config FILE | --preset NAME [--set key=value]... [--sweep key=a,b,c]... [--paired] [--resume RUN] [--name N] [--engine NAME] [--json]',
+  what: 'Tunes a model by reward gradients; FILE is a config, settings saved by the app or the manifest.json of a run; --sweep trains one run for each value (a grid, where it is repeated, or with --paired value by value); with --json one event a line.',
+  flags: { ...CONFIG_FLAGS, resume: { type: 'string' }, name: { type: 'string' }, engine: { type: 'string' }, sweep: { type: 'string', multiple: true }, paired: { type: 'boolean' } },
   async run(context) {
     const { args, home, print } = context;
     args.allowPositionals(0);
@@ -28,7 +28,7 @@ export const train: Command = {
     }
     const sweeps = args.texts('sweep');
     if (again !== undefined && sweeps.length > 0) throw new UsageError('A resumed run cannot be swept.');
-    const fresh = again === undefined ? expandSweeps(sweeps).map((values) => ({ values, config: readConfig(args, values) })) : [];
+    const fresh = again === undefined ? expandSweeps(sweeps, args.flag('paired') ? 'list' : 'grid').map((values) => ({ values, config: readConfig(args, values) })) : [];
     for (const { config } of fresh) checkRun(config, home);
     const recorder = RunRecorder.open(home);
     try {

@@ -21,6 +21,12 @@ describe('--sweep', () => {
     expect(() => expandSweeps([sweep])).toThrow(words);
   });
 
+  it('goes value by value where it is paired, and refuses lists of different lengths', () => {
+    expect(expandSweeps(['lora.rank=4,8', 'lora.alpha=8,16'], 'list')).toEqual([['lora.rank=4', 'lora.alpha=8'], ['lora.rank=8', 'lora.alpha=16']]);
+    expect(expandSweeps([], 'list')).toEqual([[]]);
+    expect(() => expandSweeps(['lora.rank=4,8', 'seed=1'], 'list')).toThrow('as many values of each setting: lora.rank has 2, seed has 1');
+  });
+
   it('refuses a key that is named twice', () => {
     expect(() => expandSweeps(['seed=1', 'seed=2'])).toThrow(/names seed twice/);
   });
@@ -34,6 +40,11 @@ describe('--config', () => {
       const file = join(folder, 'manifest.json');
       writeFileSync(file, JSON.stringify({ version: 1, app: '1', engine: { name: 'wasm' }, inputs: {}, config }));
       expect(readConfig(new Arguments(['--config', file], CONFIG_FLAGS))).toEqual(config);
+      const saved = join(folder, 'settings.json');
+      writeFileSync(saved, JSON.stringify({ drtune: 1, name: 'x', config }));
+      expect(readConfig(new Arguments(['--config', saved], CONFIG_FLAGS))).toEqual(config);
+      writeFileSync(saved, 'PK\x03\x04');
+      expect(() => readConfig(new Arguments(['--config', saved], CONFIG_FLAGS))).toThrow(/is a shared run, not settings/);
       expect(readConfig(new Arguments(['--config', file, '--set', 'seed=3'], CONFIG_FLAGS), ['lora.rank=5'])).toMatchObject({ seed: 3, lora: { rank: 5 } });
     } finally {
       rmSync(folder, { recursive: true });

@@ -67,7 +67,7 @@ describe('files the system hands over', () => {
     expect(readGiven(file('a.drtune', JSON.stringify({ drtune: 1, name: 'Mine', config: config() })))).toMatchObject({ kind: 'settings', name: 'Mine', config: { prompts: ['a red circle'] } });
     const problems = { 'b.drtune': 'not json', 'c.drtune': '{"drtune":1,"config":{"itterations":3}}', 'd.drtune': `"${'x'.repeat(5e6)}"`, 'e.drtune': '[]' };
     for (const [name, text] of Object.entries(problems)) expect(readGiven(file(name, text)), name).toMatchObject({ kind: 'problem', message: expect.stringContaining(name) as string });
-    expect(readGiven(file('run.drtune', 'PK\x03\x04 and more'))).toMatchObject({ kind: 'problem', message: expect.stringMatching(/is a whole run, not settings\. Add it to the history: drtune history import/) as string });
+    expect(readGiven(file('run.drtune', 'PK\x03\x04 and more'))).toMatchObject({ kind: 'run' });
     expect(readGiven(join(home, 'gone.drtune'))).toMatchObject({ kind: 'problem' });
   });
 
