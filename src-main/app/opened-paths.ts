@@ -8,7 +8,7 @@ import { existsSync, realpathSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, isAbsolute, parse, relative, resolve, sep } from 'node:path';
 import { AppError } from '../base/errors.ts';
-import type { RewardTerm, RunConfig } from '../contract/run.ts';
+import { isInlinePicture, type RewardTerm, type RunConfig } from '../contract/run.ts';
 import { SET } from '../models/prompt-sets.ts';
 
 /** Where programs keep their secrets in a home folder, besides names that begin with a dot. */
@@ -61,7 +61,8 @@ export class OpenedPaths {
   checkRewards(terms: readonly RewardTerm[]): void {
     for (const { model, reference, head } of terms) {
       if (model !== undefined) this.checkModel(model);
-      for (const file of [reference, head]) if (file !== undefined) this.check(file);
+      if (reference !== undefined && !isInlinePicture(reference)) this.check(reference);
+      if (head !== undefined) this.check(head);
     }
   }
 

@@ -3,6 +3,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { AppError } from '../base/errors.ts';
 import type { ExportFormat } from '../contract/api.ts';
+import { shortPictures } from '../contract/run.ts';
 import { configOf } from '../history/runs.ts';
 import { fileInside } from './run-folders.ts';
 import type { RunRecorder } from './run-recorder.ts';
@@ -25,7 +26,7 @@ export function diffRuns(recorder: RunRecorder, a: string, b: string): { key: st
 function flatten(value: unknown, key = '', into = new Map<string, string>()): Map<string, string> {
   if (value !== null && typeof value === 'object' && !Array.isArray(value)) {
     for (const [name, each] of Object.entries(value)) flatten(each, key ? `${key}.${name}` : name, into);
-  } else if (value !== undefined) into.set(key, typeof value === 'string' ? value : JSON.stringify(value));
+  } else if (value !== undefined) into.set(key, shortPictures(typeof value === 'string' ? value : JSON.stringify(value)));
   return into;
 }
 

@@ -27,8 +27,8 @@ export const rewardTermSchema = z.strictObject({
   prompts: z.union([z.string().min(1), z.array(z.string().min(1)).min(1)]).optional(),
   /** Colours "#rrggbb" for the reward that compares with a palette. */
   palette: z.array(z.string().regex(/^#[0-9a-f]{6}$/i, 'a colour is written "#rrggbb"')).min(1).max(64).optional(),
-  /** A picture file for the reward that compares with a reference. */
-  reference: z.string().min(1).optional(),
+  /** For the reward that compares with a reference: a picture file, or the picture itself as a data: URL, which goes wherever the config goes. */
+  reference: z.string().min(1).max(4_000_000).optional(),
   /** The file of the head for the reward whose head stands apart from its model. */
   head: z.string().min(1).optional(),
   /** The thing to look for, for the reward that detects objects; any object if left out. */
@@ -45,6 +45,12 @@ export function termKeys(terms: readonly Pick<RewardTerm, 'name'>[]): string[] {
     return before === 0 ? name : `${name}#${before + 1}`;
   });
 }
+
+/** Whether a reference is the picture itself, not a file's path. */
+export const isInlinePicture = (reference: string): boolean => reference.startsWith('data:');
+
+/** A setting's text for people: of a picture in it only its size. */
+export const shortPictures = (text: string): string => text.replace(/data:[\w./+-]*;base64,[\w+/=]*/g, (url) => `picture of ${Math.ceil((url.length * 3) / 4000)} kB`);
 
 /** Whether a term counts for a prompt. */
 export function appliesTo({ prompts }: Pick<RewardTerm, 'prompts'>, prompt: string): boolean {

@@ -98,7 +98,7 @@ function examplesOf(name: string): RewardInfo['examples'] {
 
 /** What the pages and `score --help` list. */
 export function rewardInfos(): RewardInfo[] {
-  return REWARDS.map(({ name, title, what, habit, needs, licence, range, color, needsModel = false, usesPrompt = false, takes = [], mayTake = [], memory = 'next to nothing' }) => ({
-    name, title, what, habit, needs, licence, range, color, needsModel, usesPrompt, takes: [...takes], mayTake: [...mayTake], memory, usable: true, problem: null, examples: examplesOf(name),
+  return REWARDS.map(({ name, title, what, habit, needs, licence, range, color, needsModel = false, usesPrompt = false, gradientFree = false, takes = [], mayTake = [], memory = 'next to nothing' }) => ({
+    name, title, what, habit, needs, licence, range, color, needsModel, usesPrompt, gradientFree, takes: [...takes], mayTake: [...mayTake], memory, usable: true, problem: null, examples: examplesOf(name),
   }));
 }

@@ -1,5 +1,6 @@
 /** Closeness to a reference picture in layout and colour: both are blurred, so that masses count and details do not. */
 import { AppError } from '../base/errors.ts';
+import { isInlinePicture } from '../contract/run.ts';
 import { readFloatsSync, scope } from '../engine/scope.ts';
 import { tf, type Tensor1D, type Tensor4D } from '../engine/tf.ts';
 import { readPicture } from '../pipeline/read-picture.ts';
@@ -48,10 +49,17 @@ export function layoutDistance(images: Tensor4D, layouts: readonly Layout[]): Te
   });
 }
 
+/** The bytes of a picture given as a data: URL. @throws AppError('config') where it is none */
+function inlineBytes(url: string): Buffer {
+  const [, data] = /^data:image\/[\w.+-]+;base64,([\w+/]+={0,2})$/.exec(url) ?? [];
+  if (data === undefined) throw new AppError('config', `The reference begins with "${url.slice(0, 30)}" and is no picture.`, { hint: 'Name a picture file, or write it as data:image/png;base64,...' });
+  return Buffer.from(data, 'base64');
+}
+
 /** @throws AppError('config') where no reference is given, AppError('disk') where it cannot be read */
 async function openReference(file: string | undefined): Promise<Reward> {
   if (file === undefined) throw new AppError('config', 'The reward "reference" needs a picture.', { hint: 'Name one, e.g. "reference": "sunset.jpg".' });
-  const reference = await readPicture(file);
+  const reference = await (isInlinePicture(file) ? readPicture(inlineBytes(file), 'of the reward "reference"') : readPicture(file));
   /** By picture size: training and samples have one. */
   const known = new Map<string, Layout[]>();
   const layouts = (H: number, W: number): Layout[] => {

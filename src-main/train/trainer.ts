@@ -1,7 +1,7 @@
 /** The training loop, as a generator of events. It reads no clock and knows no process: both come in through `deps`. */
 import { bestStep, watchedNames } from '../contract/best.ts';
 import type { ToldEvent, TrainerEvent, TrainerEventOf } from '../contract/events.ts';
-import type { RunConfig } from '../contract/run.ts';
+import { isInlinePicture, type RunConfig } from '../contract/run.ts';
 import type { Adapter } from '../nn/lora.ts';
 import { promptFile } from '../models/prompt-sets.ts';
 import { disposeAdapter } from '../pipeline/adapter.ts';
@@ -180,7 +180,7 @@ async function openRun(session: Session, deps: TrainDeps, begunMs: number): Prom
 
 function inputsOf({ config, pipeline, work }: Session): Promise<Record<string, string>> {
   const lists = [config.prompts, config.heldOutPrompts].flatMap((each) => (typeof each === 'string' ? [promptFile(each)] : []));
-  const references = [...config.rewards, ...config.heldOutRewards].flatMap((each) => each.reference ?? []);
+  const references = [...config.rewards, ...config.heldOutRewards].flatMap(({ reference = '' }) => (reference === '' || isInlinePicture(reference) ? [] : [reference]));
   const files = [...lists, ...references, ...(config.lora.initFile === undefined ? [] : [config.lora.initFile])];
   return hashFiles({ ...modelFiles(pipeline.info.path), ...Object.fromEntries(files.map((file) => [file, file])) }, work);
 }

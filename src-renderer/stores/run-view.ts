@@ -1,5 +1,6 @@
 /** What the run page and the compare page read out of a run's rows. Pure. */
 import { sameLora, type ImageRow, type RunDetail, type StepRow } from '#contract/api.ts';
+import { shortPictures } from '#contract/run.ts';
 import { weightedReward } from './apply-run-event.ts';
 
 export const pictureKey = (image: Pick<ImageRow, 'prompt' | 'seed'>): string => `${image.seed} ${image.prompt}`;
@@ -85,7 +86,7 @@ export function flatSettings(value: unknown, at = ''): { key: string; value: str
   if (Array.isArray(value) && value.some((item) => typeof item === 'object')) {
     return value.flatMap((item, index) => flatSettings(item, `${at}[${index}]`));
   }
-  return [{ key: at, value: Array.isArray(value) ? value.join(at.includes('rompts') ? '\n' : ', ') : String(value) }];
+  return [{ key: at, value: Array.isArray(value) ? value.join(at.includes('rompts') ? '\n' : ', ') : shortPictures(String(value)) }];
 }
 
 /** The running mean of noisy values, so that their course is seen; gaps stay gaps. Weighs about the last `span` values. */

@@ -59,5 +59,6 @@ describe('a path of a page', () => {
     ]) expect(() => paths.checkConfig(config(change)), JSON.stringify(change)).toThrow(/outside/);
     paths.checkConfig(config({ model: 'listed', prompts: 'set:animals' }));
     paths.checkConfig(config({ model: 'no-such-name' }));
+    paths.checkConfig(config({ rewards: [{ name: 'reference', reference: 'data:image/png;base64,AAAA' }] }));
   });
 });

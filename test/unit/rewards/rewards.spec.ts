@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -121,6 +122,9 @@ describe('reference', () => {
     const noisy = tf.add(own, tf.mul(tf.sub(noisyPicture(3, own.shape[1], own.shape[2]), 0.5), 0.2)) as Tensor4D;
     expect(value(noisy)).toBeGreaterThan(-0.06);
     expect(value(tf.reverse(own, [1, 2]) as Tensor4D)).toBeLessThan(-0.1);
+    const inline = await openReward(await openEngine({ prefer: 'wasm', home: '' }), { name: 'reference', reference: `data:image/png;base64,${readFileSync(REFERENCE).toString('base64')}` });
+    expect(inline.score(noisy, ['']).dataSync()[0]).toBe(value(noisy));
+    inline.dispose();
   });
 });
 
@@ -169,6 +173,8 @@ describe('the registry', () => {
     expect(await line({ name: 'palette', palette: ['red'] })).toMatch(/"red" is no colour.*#rrggbb/);
     expect(await line({ name: 'reference' })).toMatch(/needs "reference"/);
     expect(await line({ name: 'reference', reference: '/nowhere.png' })).toContain('There is no picture /nowhere.png.');
+    expect(await line({ name: 'reference', reference: 'data:text/html,<p>' })).toMatch(/begins with "data:text\/html,<p>" and is no picture.*data:image\/png/);
+    expect(await line({ name: 'reference', reference: 'data:image/png;base64,AAAA' })).toMatch(/cannot be read.*PNG, JPEG and WebP/);
     expect(await line({ name: 'reference', reference: import.meta.filename })).toMatch(/cannot be read.*PNG, JPEG and WebP/);
   });
 
