@@ -1,5 +1,5 @@
 /**
- * Example pictures of the rewards without weights: of the starter's samples, the one each reward likes least and the one it likes most.
+ * Example pictures of the rewards that need no download: of the starter's samples, the one each reward likes least and the one it likes most.
  * Writes NAME-low.webp and NAME-high.webp beside this file. usage: node resources/rewards/make-examples.ts
  */
 import { statSync } from 'node:fs';
@@ -14,7 +14,6 @@ import { scorePicture } from '../../src-main/rewards/score-pictures.ts';
 const SHEET = join(import.meta.dirname, '../starter/samples.png');
 /** Cells of the sheet: 12 x 4 of 128 pixels, 4 apart. */
 const [COLUMNS, ROWS, CELL, STEP] = [12, 4, 128, 132];
-/** Rewards whose value needs a prompt or a model have no examples. */
 const SETTINGS: Readonly<Record<string, object>> = { palette: { palette: ['#1a5fd0', '#ffffff', '#ff8c1a'] } };
 
 const cells = await Promise.all(Array.from({ length: COLUMNS * ROWS }, (_, i) =>
@@ -22,13 +21,13 @@ const cells = await Promise.all(Array.from({ length: COLUMNS * ROWS }, (_, i) =>
 const engine = await openEngine({ prefer: 'wasm', home: '' });
 const reference = join(import.meta.dirname, 'reference.webp');
 await sharp(cells[25]).resize(96, 96).webp({ quality: 80 }).toFile(reference);
-for (const { name, usesPrompt, needsModel } of REWARDS) {
-  if (usesPrompt || needsModel) continue;
+for (const { name, usesPrompt, needsModel, examplePrompt: prompt = '' } of REWARDS) {
+  if ((usesPrompt && prompt === '') || needsModel) continue;
   const reward = await openReward(engine, { name, ...(name === 'reference' ? { reference } : SETTINGS[name]) });
   const values: number[] = [];
   for (const cell of cells) {
     const picture = await readPicture(cell);
-    values.push((await scorePicture(reward, picture, '', 'cell')).value);
+    values.push((await scorePicture(reward, picture, prompt, 'cell')).value);
     picture.dispose();
   }
   reward.dispose();

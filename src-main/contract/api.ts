@@ -167,8 +167,8 @@ export const rewardInfoSchema = z.object({
   takes: z.array(z.string()), mayTake: z.array(z.string()),
   /** Memory for its own model, in words. */
   memory: z.string(),
-  /** Pictures it likes least and most, below resources/; null where there are none. */
-  examples: z.object({ low: z.string(), high: z.string() }).nullable(),
+  /** Pictures it likes least and most, below resources/, for a prompt where it reads one; null where there are none. */
+  examples: z.object({ low: z.string(), high: z.string(), prompt: z.string().optional() }).nullable(),
 });
 export type RewardInfo = z.infer<typeof rewardInfoSchema>;
 

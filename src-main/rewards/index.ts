@@ -91,14 +91,18 @@ export async function openReward(engine: Engine, term: Pick<RewardTerm, 'name'> 
 }
 
 /** The pictures that resources/rewards/make-examples.ts made, where it made some. */
-function examplesOf(name: string): RewardInfo['examples'] {
+function examplesOf({ name, examplePrompt: prompt }: RewardDefinition): RewardInfo['examples'] {
   const [low, high] = [`rewards/${name}-low.webp`, `rewards/${name}-high.webp`];
-  return existsSync(join(resourcesFolder(), high)) ? { low, high } : null;
+  return existsSync(join(resourcesFolder(), high)) ? { low, high, ...(prompt !== undefined && { prompt }) } : null;
 }
 
 /** What the pages and `score --help` list. */
 export function rewardInfos(): RewardInfo[] {
-  return REWARDS.map(({ name, title, what, habit, needs, licence, range, color, needsModel = false, usesPrompt = false, gradientFree = false, takes = [], mayTake = [], memory = 'next to nothing' }) => ({
-    name, title, what, habit, needs, licence, range, color, needsModel, usesPrompt, gradientFree, takes: [...takes], mayTake: [...mayTake], memory, usable: true, problem: null, examples: examplesOf(name),
-  }));
+  return REWARDS.map((definition) => {
+    const { name, title, what, habit, needs, licence, range, color, needsModel = false, usesPrompt = false, gradientFree = false, takes = [], mayTake = [], memory = 'next to nothing' } = definition;
+    return {
+      name, title, what, habit, needs, licence, range, color, needsModel, usesPrompt, gradientFree, takes: [...takes], mayTake: [...mayTake], memory, usable: true, problem: null,
+      examples: examplesOf(definition),
+    };
+  });
 }

@@ -48,6 +48,8 @@ export interface RewardDefinition {
   readonly needsModel?: boolean;
   /** True where its value has no gradient: only algorithms that do without can train it. */
   readonly gradientFree?: boolean;
+  /** The prompt its example pictures are scored with, where the value depends on one and no download is needed. */
+  readonly examplePrompt?: string;
   /** Memory its own model takes, in words; next to nothing if left out. */
   readonly memory?: string;
   /** The settings it needs beside `model`; any other is refused. None if left out. */
