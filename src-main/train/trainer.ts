@@ -17,6 +17,7 @@ import { isCancelled, patient } from '../base/work.ts';
 import { finiteEntries, samplePictures, samplePoints } from './samples.ts';
 import { measureSpreads, sessionWithSpreads } from './spread.ts';
 import { openSession, planRun, startAdapter, type Session, type SessionDeps } from './session.ts';
+import { TimeLeft } from './time-left.ts';
 import { TrainableLora } from './trainable-lora.ts';
 import { judge } from './verdict.ts';
 
@@ -40,8 +41,6 @@ export interface TrainDeps extends SessionDeps {
 
 /** So many skipped steps one after the other end the run. */
 const SKIPS_ALLOWED = 5;
-/** Step times remembered for the time that is left. */
-const REMEMBERED = 20;
 
 interface Run {
   readonly session: Session;
@@ -55,9 +54,7 @@ interface Run {
   readonly pictures: TrainerEventOf<'image'>[];
   readonly manifest: Omit<Manifest, 'pictures' | 'best'>;
   best: Manifest['best'];
-  /** Milliseconds of the newest steps and of one sample point. */
-  readonly stepMs: number[];
-  sampleMs: number;
+  readonly time: TimeLeft;
   readonly begunMs: number;
 }
 
@@ -168,7 +165,7 @@ async function openRun(session: Session, deps: TrainDeps, begunMs: number): Prom
   const { name, path } = session.pipeline.info;
   const { engine } = deps;
   return {
-    session, deps, lora, optimizer, state, shape, start, begunMs, stepMs: [], sampleMs: 0, best: undefined,
+    session, deps, lora, optimizer, state, shape, start, begunMs, time: new TimeLeft(config), best: undefined,
     pictures: stored ? picturesBefore(deps.runDir, state.step) : [],
     manifest: {
       version: 1, app: deps.appVersion, node: process.versions.node, startedAt: deps.date(), config, model: { name, path },
@@ -197,9 +194,9 @@ async function* loop(run: Run): AsyncGenerator<TrainerEvent> {
     }
     const at = deps.now();
     const result = iterate(run.session, run.lora, run.optimizer, state);
-    run.stepMs.push(deps.now() - at);
-    if (run.stepMs.length > REMEMBERED) run.stepMs.shift();
-    yield stepEvent(run, result);
+    const stepMs = deps.now() - at;
+    run.time.step(stepMs);
+    yield stepEvent(run, result, stepMs);
     if (result.skipped) {
       yield skipAlarm(state, result);
       if (state.skippedInARow >= SKIPS_ALLOWED) {
@@ -247,7 +244,7 @@ async function* samplePoint(run: Run, adapter: Adapter | null): AsyncGenerator<T
     const next = await events.next();
     if (next.done) {
       record(run);
-      run.sampleMs = deps.now() - at;
+      run.time.sampled(deps.now() - at, adapter !== null);
       return next.value;
     }
     if (next.value.type === 'image') run.pictures.push(next.value);
@@ -262,11 +259,13 @@ function exportedAdapter({ lora, state }: Run): Adapter {
 }
 
 function saveCheckpoint(run: Run): WrittenCheckpoint {
+  const at = run.deps.now();
   const adapter = exportedAdapter(run);
   try {
     return writeCheckpoint(run.deps.runDir, run.state, run.shape, adapter);
   } finally {
     disposeAdapter(adapter);
+    run.time.checkpoint(run.deps.now() - at);
   }
 }
 
@@ -281,22 +280,15 @@ function checkpointEvent(run: Run, written: WrittenCheckpoint): TrainerEventOf<'
   return { type: 'checkpoint', step, ...written, ...(score !== undefined && { score }), best };
 }
 
-function stepEvent(run: Run, result: IterationResult): TrainerEvent {
+function stepEvent(run: Run, result: IterationResult, stepMs: number): TrainerEvent {
   return {
     type: 'step', step: run.state.step, lr: result.lr, skipped: result.skipped, terms: finiteEntries(result.terms), reward: finite(result.reward), kl: finite(result.kl),
-    gradNorm: finite(result.gradNorm), stepMs: run.stepMs.at(-1)!, memoryBytes: run.deps.memoryBytes(), etaSeconds: secondsLeft(run),
+    gradNorm: finite(result.gradNorm), stepMs, memoryBytes: run.deps.memoryBytes(), etaSeconds: run.time.seconds(run.state.step),
   };
 }
 
 /** Events hold finite numbers only: JSON has no others. A step with one that was not says so by `skipped`. */
 const finite = (value: number): number => (Number.isFinite(value) ? value : 0);
-
-/** Steps left at the mean of the newest ones, sample points left as long as the last one. */
-function secondsLeft({ session: { config }, state, stepMs, sampleMs }: Run): number {
-  const mean = stepMs.reduce((sum, each) => sum + each, 0) / stepMs.length;
-  const points = config.sampleEvery > 0 ? Math.ceil(config.iterations / config.sampleEvery) - Math.ceil(state.step / config.sampleEvery) + Number(isDue(config.sampleEvery, state.step)) : 1;
-  return (mean * (config.iterations - state.step) + sampleMs * points) / 1000;
-}
 
 /** What was not finite, named. */
 function notFinite(result: IterationResult): string {
