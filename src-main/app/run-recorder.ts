@@ -157,6 +157,7 @@ export class RunRecorder {
       case 'sampled': this.sampled(row, event); return null;
       case 'checkpoint':
         this.records.putCheckpoint(row.id, event);
+        if (event.kept) for (const { step } of this.records.checkpoints(row.id)) if (!event.kept.includes(step)) this.records.deleteCheckpoint(row.id, step);
         this.runs.set(row.id, { disk_bytes: folderBytes(this.runDir(row.id)) });
         return null;
       case 'alarm': this.records.putAlarm(row.id, event); return null;

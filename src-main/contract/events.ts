@@ -98,6 +98,8 @@ const toldEventSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('sampled'), step: z.number(), role: imageRole, heldOut: z.boolean(), measures: pictureMeasuresSchema }),
   z.object({
     type: z.literal('checkpoint'), step: z.number(), file: z.string(), sha256: z.string(), bytes: z.number(),
+    /** Steps whose checkpoints are left, where the run keeps but some. */
+    kept: z.array(z.number()).optional(),
     /** Weighted reward of the held-out sample pictures of this step, where it was sampled. */
     score: z.number().optional(),
     /** True where it is the best so far by what is held out (contract/best.ts). */

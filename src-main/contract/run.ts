@@ -177,6 +177,8 @@ export const runConfigSchema = z.strictObject({
   diversitySeeds: z.number().int().min(0).max(16).default(1),
   /** Iterations between checkpoints; 0 = only at the end. */
   checkpointEvery: z.number().int().min(0).default(20),
+  /** How many newest checkpoints stay, and the best; 0 = all. Two at least: where the newest is damaged, a run goes on from the one before. */
+  keepCheckpoints: z.number().int().min(0).refine((value) => value !== 1, 'must be 0 (all) or at least 2').default(0),
   engine: z.enum(ENGINES).default('auto'),
   memory: z.enum(['auto', 'fast', 'low']).default('auto'),
 });

@@ -151,6 +151,16 @@ export function checkpointSteps(runDir: string): number[] {
   return listCheckpoints(runDir).map(stepOf).reverse();
 }
 
+/** Removes all checkpoints but these, each out of sight first: half of one must not look like one. @returns steps that are left, ascending */
+export function keepCheckpoints(runDir: string, kept: ReadonlySet<number>): number[] {
+  for (const folder of listCheckpoints(runDir).filter((each) => !kept.has(stepOf(each)))) {
+    const gone = join(checkpointsFolder(runDir), `.${checkpointName(stepOf(folder))}.part`); // removeCheckpointsAfter knows these
+    renameSync(folder, gone);
+    rmSync(gone, { recursive: true, force: true });
+  }
+  return checkpointSteps(runDir);
+}
+
 const stepOf = (folder: string): number => Number(/step-(\d+)$/.exec(folder)![1]);
 
 /** Forgets checkpoints after a step, which a resumed run writes anew, and what was left half-written. */

@@ -7,7 +7,7 @@ import { promptFile } from '../models/prompt-sets.ts';
 import { disposeAdapter } from '../pipeline/adapter.ts';
 import { findAlarms, newAlarms } from './alarms.ts';
 import {
-  checkpointSteps, readNewestCheckpoint, removeCheckpointsAfter, storedCheckpoint, writeCheckpoint, type Baseline, type CheckpointShape, type TrainerState, type WrittenCheckpoint,
+  checkpointSteps, keepCheckpoints, readNewestCheckpoint, removeCheckpointsAfter, storedCheckpoint, writeCheckpoint, type Baseline, type CheckpointShape, type TrainerState, type WrittenCheckpoint,
 } from './checkpoint.ts';
 import { openOptimizer } from './optimizers/index.ts';
 import { slotShapes, type Optimizer } from './optimizers/optimizer.ts';
@@ -272,12 +272,19 @@ function saveCheckpoint(run: Run): WrittenCheckpoint {
 function checkpointEvent(run: Run, written: WrittenCheckpoint): TrainerEventOf<'checkpoint'> {
   const { step, points } = run.state;
   const score = points.findLast((each) => each.step === step)?.measures.reward;
-  const best = bestCheckpoint(run) === step;
+  const bestAt = bestCheckpoint(run);
+  const best = bestAt === step;
   if (best) {
     run.best = { step, file: written.file };
     record(run);
   }
-  return { type: 'checkpoint', step, ...written, ...(score !== undefined && { score }), best };
+  return { type: 'checkpoint', step, ...written, ...(score !== undefined && { score }), best, ...droppedOld(run, bestAt) };
+}
+
+/** Of all checkpoints the newest few and the best stay, where the config says so; what is left. */
+function droppedOld({ session: { config: { keepCheckpoints: count } }, deps: { runDir } }: Run, best: number | null): { kept?: number[] } {
+  if (count === 0) return {};
+  return { kept: keepCheckpoints(runDir, new Set([...checkpointSteps(runDir).slice(-count), best ?? -1])) };
 }
 
 function stepEvent(run: Run, result: IterationResult, stepMs: number): TrainerEvent {

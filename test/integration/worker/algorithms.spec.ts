@@ -1,5 +1,5 @@
 /** Short runs of the tiny pipeline with every algorithm, and with what is drawn anew in each iteration. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -81,6 +81,36 @@ describe('a short run', () => {
     const going = await run({ lora: { ...change.lora!, initFile: join(whole.runDir, 'checkpoints', 'step-000002', 'lora.safetensors') } });
     expect(going.events.at(-1)).toMatchObject({ type: 'finished', reason: 'completed' });
     await expect(run({ lora: { rank: 2, targets: change.lora!.targets!, initFile: join(whole.runDir, 'checkpoints', 'step-000002', 'lora.safetensors') } })).rejects.toThrow(`is of the method ${method}, and lora.method is lora`);
+  });
+
+  it.each(['lora', 'dora'] as const)('of a %s in the text encoders too goes on bit for bit where it stopped, and is found sound', async (method) => {
+    const change: Partial<RunConfigInput> = { guidance: 2, lora: { method, rank: 2, textEncoder: true }, ema: 0.9 };
+    const whole = await run(change);
+    const verdict = whole.events.find((each) => each.type === 'finished')!.verdict!;
+    expect(verdict.checks.filter(({ check }) => check !== 'reward').map(({ passed }) => passed)).toEqual([true, true, true, true]);
+    const half = await run(change, { stopAfter: 1 });
+    await run(change, { stopAfter: -1, runDir: half.runDir });
+    expect(lora(half.runDir).equals(lora(whole.runDir))).toBe(true);
+    using file = openSafetensors(join(whole.runDir, 'checkpoints', 'step-000002', 'lora.safetensors'));
+    for (const part of ['text_encoder', 'text_encoder_2']) {
+      const up = [...file.entries.keys()].filter((each) => each.startsWith(`${part}.`) && each.endsWith('up.weight'));
+      expect(up.some((each) => file.readFloats(each).some((value) => value !== 0)), part).toBe(true);
+    }
+  });
+
+  it('that keeps its two newest checkpoints and the best tells which are left, and goes on bit for bit', async () => {
+    const change: Partial<RunConfigInput> = { iterations: 5, sampleEvery: 1, keepCheckpoints: 2, optimizer: { lr: 3e-2 } };
+    const whole = await run(change);
+    const told = whole.events.filter((each) => each.type === 'checkpoint');
+    expect(told.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5]);
+    const best = told.findLast((each) => each.best)!.step;
+    const left = [...new Set([best, 4, 5])].sort();
+    expect(told.at(-1)!.kept).toEqual(left);
+    expect(readdirSync(join(whole.runDir, 'checkpoints')).sort()).toEqual(left.map((step) => `step-00000${step}`));
+    const half = await run(change, { stopAfter: 3 });
+    await run(change, { stopAfter: -1, runDir: half.runDir });
+    expect(readdirSync(join(half.runDir, 'checkpoints')).sort()).toEqual(left.map((step) => `step-00000${step}`));
+    expect(lora(half.runDir, 5).equals(lora(whole.runDir, 5))).toBe(true);
   });
 
   it('with nft learns from the true size of JPEG files, which has no gradient, and leaves no tensor', async () => {
