@@ -24,7 +24,7 @@ let opened: { engine: Engine; prefer: string } | undefined;
 
 /**
  * Opens an engine and makes it this process's own. A second call returns the same engine: tfjs has one backend a process.
- * @param options.prefer 'auto' takes tensorflow where its pack is installed and works, otherwise webgpu where there is a real GPU, otherwise wasm, saying why
+ * @param options.prefer 'auto' takes the first of {@link engineOrder} that works: tensorflow needs its pack, webgpu a GPU that is none in software
  * @param options.home the data folder, see base/paths.ts
  * @param options.onNotice told in one line when 'auto' does not take the fastest engine
  * @throws AppError('engine') if the named engine is not usable here
@@ -59,24 +59,46 @@ async function open(prefer: 'auto' | EngineName, home: string, onNotice?: (line:
       Object.assign(process.env, found.environment);
       return openTensorFlow(found.folder, found.gpu ? `chosen by name, on ${found.gpu}` : 'chosen by name');
     }
-    case 'auto': {
-      const found = await tensorFlowLibraries(home);
-      let why = found.why;
-      if (found.folder !== undefined) {
-        Object.assign(process.env, found.environment);
-        // In a child first: a library that crashes must not take this process with it.
-        const probe = await probeRemembered(found.folder, join(home, 'engines', 'probed.json'));
-        if (probe.usable) return openTensorFlow(found.folder, found.why);
-        why = `TensorFlow does not work here: ${probe.why}`;
-      }
-      const gpu = await probeWebGpu();
-      if (gpu.usable) return openWebGpu(why);
-      onNotice?.(`Computing with the wasm engine, which is slower: ${why}, and webgpu has ${gpu.why}.`);
-      return openWasm(why);
-    }
+    case 'auto':
+      return openBest(home, onNotice);
     default:
       throw new AppError('config', `Unknown engine "${String(prefer)}".`, { hint: 'Engines are tensorflow, webgpu, wasm and auto.' });
   }
+}
+
+/**
+ * What 'auto' tries, in this order. A GPU comes before the processor where TensorFlow has no libraries for it: on Windows whatever
+ * the GPU is, and Apple's. On Linux TensorFlow on the processor is measured and webgpu on such a GPU is not: it is chosen by name.
+ */
+export function engineOrder(platform: string): readonly EngineName[] {
+  return platform === 'linux' ? ['tensorflow', 'webgpu', 'wasm'] : ['webgpu', 'tensorflow', 'wasm'];
+}
+
+/** The first of the order that works here. */
+async function openBest(home: string, onNotice?: (line: string) => void): Promise<Engine> {
+  const reasons: string[] = [];
+  for (const name of engineOrder(process.platform)) {
+    if (name === 'wasm') break;
+    if (name === 'webgpu') {
+      const gpu = await probeWebGpu();
+      if (gpu.usable) return openWebGpu(reasons.join(', and ') || 'a GPU offers itself');
+      reasons.push(`webgpu has ${gpu.why}`);
+      continue;
+    }
+    const found = await tensorFlowLibraries(home);
+    if (found.folder === undefined) {
+      reasons.push(found.why);
+      continue;
+    }
+    Object.assign(process.env, found.environment);
+    // In a child first: a library that crashes must not take this process with it.
+    const probe = await probeRemembered(found.folder, join(home, 'engines', 'probed.json'));
+    if (probe.usable) return openTensorFlow(found.folder, found.why);
+    reasons.push(`TensorFlow does not work here: ${probe.why}`);
+  }
+  const why = reasons.join(', and ');
+  onNotice?.(`Computing with the wasm engine, which is slower: ${why}.`);
+  return openWasm(why);
 }
 
 interface TensorFlowLibraries {
@@ -108,10 +130,11 @@ async function cudaReport(home: string): Promise<string> {
   return chosen.gpu ? `; CUDA: ${cudaWords(chosen.gpu)} could be used, with the pack that \`npm run cuda\` installs` : `; CUDA: ${chosen.why}`;
 }
 
-/** What `doctor` shows: each engine, whether it works here, and why or why not. Loads nothing into this process. */
+/** What `doctor` shows: each engine in the order of 'auto', whether it works here, and why or why not. Loads nothing into this process. */
 export async function probeEngines(home: string): Promise<EngineReport[]> {
   const [tensorflow, webgpu] = await Promise.all([reportTensorFlow(home), probeWebGpu()]);
-  return [tensorflow, { name: 'webgpu', ...webgpu, why: webgpu.why || 'a GPU offers itself' }, reportWasm()];
+  const reports: Record<EngineName, EngineReport> = { tensorflow, webgpu: { name: 'webgpu', ...webgpu, why: webgpu.why || 'a GPU offers itself' }, wasm: reportWasm() };
+  return engineOrder(process.platform).map((name) => reports[name]);
 }
 
 async function reportTensorFlow(home: string): Promise<EngineReport> {

@@ -6,7 +6,7 @@ import { drtuneHome } from '../../../src-main/base/paths.ts';
 import { findLibraries, packFolder, packName } from '../../../src-main/engine/engine-folder.ts';
 import { libraryNames } from '../../../src-main/engine/library-names.ts';
 import { probeRemembered, probeWebGpu } from '../../../src-main/engine/probe.ts';
-import { openEngine, probeEngines } from '../../../src-main/engine/select.ts';
+import { engineOrder, openEngine, probeEngines } from '../../../src-main/engine/select.ts';
 import { tf } from '../../../src-main/engine/tf.ts';
 
 /** What the webgpu engine would have here. */
@@ -70,6 +70,14 @@ describe('probeEngines', () => {
     process.env = { ...saved };
     expect((await probeEngines(drtuneHome()))[0]).toMatchObject({ name: 'tensorflow', usable: true, version: '2.21.0' });
     expect(tf.findBackend('tensorflow')).toBeNull(); // nothing was loaded here
+  });
+});
+
+describe('the order of engines', () => {
+  it('prefers a GPU where TensorFlow has no libraries for any, and TensorFlow on Linux', () => {
+    expect([engineOrder('win32')[0], engineOrder('darwin')[0], engineOrder('linux')[0]]).toEqual(['webgpu', 'webgpu', 'tensorflow']);
+    for (const platform of ['win32', 'darwin', 'linux']) expect([...engineOrder(platform)].sort()).toEqual(['tensorflow', 'wasm', 'webgpu']);
+    expect(engineOrder('win32').at(-1)).toBe('wasm');
   });
 });
 
