@@ -52,6 +52,20 @@ describe.skipIf(!browser)('comparing and looking back', { timeout: 60_000 }, () 
     await expect.poll(async () => (await urls())[1]).toBe(full);
   });
 
+  it('late start: the LoRA comes in at a later sampling step, as a picture of its own with a link of its own', async () => {
+    const { page } = studio;
+    const [, full] = await urls();
+    await page.keyboard.press("'");
+    await page.keyboard.press("'");
+    await expect.poll(async () => viewer().last().getAttribute('alt'), { timeout: 20_000 }).toMatch(/LoRA from sampling step 2$/);
+    expect((await urls())[1]).not.toBe(full);
+    expect(page.url()).toContain('from2');
+    if (process.env['SHOTS']) await page.screenshot({ path: `${process.env['SHOTS']}/compare-late.png` });
+    await page.keyboard.press(';');
+    await page.keyboard.press(';');
+    await expect.poll(async () => (await urls())[1]).toBe(full);
+  });
+
   it('steps: goes back over the run, and says where no checkpoint was kept', async () => {
     const { page } = studio;
     await page.keyboard.press('[');

@@ -62,4 +62,39 @@ describe.skipIf(!browser)('rewards and prompts on the pages', () => {
     expect(await axeFindings(page)).toEqual([]);
     expect(studio.complaints).toEqual([]);
   });
+
+  it('takes a reference and a palette from pictures into the settings, and leads a reward without gradient to DiffusionNFT', async () => {
+    const { page, go } = studio;
+    await go('#/new');
+    const card = (name: string) => page.locator(`[data-reward="${name}"]`);
+    await card('reference').getByRole('button', { name: 'Use Reference picture' }).click();
+    const field = card('reference').locator('[data-test=picture-field]');
+    await field.locator('input').setInputFiles({ name: 'notes.png', mimeType: 'image/png', buffer: Buffer.from('none') });
+    await card('reference').getByText('notes.png cannot be read as a picture.').waitFor();
+    await field.locator('input').setInputFiles(picture('reference.webp'));
+    await field.locator('img').waitFor();
+    expect(await field.locator('img').getAttribute('src')).toMatch(/^data:image\/webp;base64,/);
+    await card('palette').getByRole('button', { name: 'Use' }).first().click();
+    await card('palette').locator('input[type=file]').setInputFiles(picture('palette-high.webp'));
+    await expect.poll(() => card('palette').locator('input[type=color]').count()).toBeGreaterThan(1);
+    await card('command').getByRole('button', { name: 'Use Own program' }).click();
+    const program = card('command').getByPlaceholder('python3 score.py');
+    await program.fill('python3 "my score.py"');
+    await program.blur();
+    await page.getByText('has no gradient, and the chosen algorithm needs one').waitFor();
+    expect(await axeFindings(page)).toEqual([]);
+    if (process.env['SHOTS']) for (const [theme, width] of [['light', 1440], ['dark', 900]] as const) {
+      await page.evaluate((name) => (document.documentElement.dataset['theme'] = name), theme);
+      await page.setViewportSize({ width, height: 1200 });
+      await card('reference').scrollIntoViewIfNeeded();
+      await page.screenshot({ path: `${process.env['SHOTS']}/rewards-${theme}.png`, fullPage: true });
+    }
+    await page.getByRole('button', { name: 'Use DiffusionNFT' }).click();
+    await expect.poll(() => page.getByText('has no gradient, and the chosen algorithm needs one').count()).toBe(0);
+    const draft = await page.evaluate(() => JSON.parse(localStorage.getItem('drtune.draft.1')!) as { config: { algorithm: string; rewards: { name: string; command?: string[]; reference?: string; palette?: string[] }[] } });
+    const term = (name: string) => draft.config.rewards.find((each) => each.name === name)!;
+    expect([draft.config.algorithm, term('command').command, term('reference').reference?.slice(0, 16)]).toEqual(['nft', ['python3', 'my score.py'], 'data:image/webp;']);
+    expect(term('palette').palette!.every((color) => /^#[0-9a-f]{6}$/.test(color))).toBe(true);
+    expect(studio.complaints).toEqual([]);
+  });
 });
