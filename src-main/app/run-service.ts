@@ -35,6 +35,7 @@ export interface RunServiceOptions {
   retryMs?: number;
   /** See train-session.ts. */
   quietMs?: { first: number; least: number };
+  now?: () => number;
 }
 
 /** The first step of a large model on a processor can take an hour; loading comes before it. */
@@ -273,7 +274,7 @@ export class RunService {
     const session = new TrainSession({
       recorder: this.recorder,
       retryMs: this.options.retryMs ?? 2000,
-      quietMs: this.options.quietMs ?? QUIET_MS,
+      quietMs: this.options.quietMs ?? QUIET_MS, now: this.options.now,
       published: (...event) => this.published(...event),
       trouble: (id, line) => {
         if (line) this.troubles.set(id, line);

@@ -16,6 +16,8 @@ export interface SessionDeps {
   retryMs: number;
   /** How long a trainer may say nothing before its first step and, at least, after it, ms. */
   quietMs: { first: number; least: number };
+  /** Milliseconds; `performance.now` if left out. */
+  now?: (() => number) | undefined;
 }
 
 /** A trainer that is quiet for so many times its usual step has hung. */
@@ -83,10 +85,11 @@ export class TrainSession {
    */
   private watch(): void {
     const every = Math.min(15_000, this.deps.quietMs.least / 4);
-    let last = performance.now();
+    const clock = this.deps.now ?? (() => performance.now());
+    let last = clock();
     const look = (): void => {
-      const now = performance.now();
-      this.quiet += Math.min(now - last, 2 * every);
+      const now = clock();
+      this.quiet += Math.min(Math.max(0, now - last), 2 * every);
       last = now;
       if (this.quiet > this.quietLimit() && !this.stopping && !this.ended) this.hung();
       this.later(every, look);

@@ -79,7 +79,7 @@ function isDamage(error: unknown): boolean {
 function openError(file: string, error: unknown): unknown {
   if (!(error instanceof Database.SqliteError) && !(error instanceof TypeError)) return error;
   return new AppError('history', `The history ${file} cannot be opened: ${error.message}.`, {
-    hint: existsSync(file) ? 'Check that the file can be read and written.' : 'Check that the folder can be written.', cause: error,
+    hint: isDiskFull(error) ? 'Free some space and start again.' : existsSync(file) ? 'Check that the file can be read and written.' : 'Check that the folder can be written.', cause: error,
   });
 }
 

@@ -8,7 +8,7 @@ import { openHistory } from '../../src-main/history/database.ts';
 const [home, entry, config] = process.argv.slice(2) as [string, string, string];
 const recorder = new RunRecorder(openHistory(home));
 const service = new RunService({
-  recorder, launch: forkTrainer(entry),
+  recorder, launch: forkTrainer(entry), ...(process.env['DRTUNE_QUIET_MS'] && { quietMs: { first: Number(process.env['DRTUNE_QUIET_MS']), least: Number(process.env['DRTUNE_QUIET_MS']) } }),
   publish: (name, payload) => {
     if (name !== 'run.event') return;
     const { event } = payload as { event: { type: string; step?: number } };

@@ -1,6 +1,7 @@
 /** Faults of disks, files, clocks and processes: the run's state is right, it says so, and nothing earlier is lost. */
 import fs, { appendFileSync, chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
+import { spawn, spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -146,7 +147,7 @@ describe('files that change under a run', () => {
 });
 
 /** A service whose trainer is a port of the test's own. */
-function handDriven(quietMs = { first: 400, least: 400 }): { service: RunService; recorder: RunRecorder; tell(message: FromTrainer): void; sent: unknown[]; exit(signal: string): void; close(): Promise<void> } {
+function handDriven(quietMs = { first: 400, least: 400 }, now?: () => number): { service: RunService; recorder: RunRecorder; tell(message: FromTrainer): void; sent: unknown[]; exit(signal: string): void; close(): Promise<void> } {
   const recorder = new RunRecorder(openHistory(tempHome()));
   let tell: (message: FromTrainer) => void = () => {};
   let exit: (exit: { code: number | null; signal: string | null }) => void = () => {};
@@ -154,7 +155,7 @@ function handDriven(quietMs = { first: 400, least: 400 }): { service: RunService
   const port: TrainerPort = {
     send: (message) => void sent.push(message), onMessage: (listener) => void (tell = listener), onExit: (listener) => void (exit = listener), kill: () => exit({ code: null, signal: 'SIGKILL' }),
   };
-  const service = new RunService({ recorder, launch: () => port, publish: () => {}, quietMs });
+  const service = new RunService({ recorder, launch: () => port, publish: () => {}, quietMs, ...(now && { now }) });
   const close = async (): Promise<void> => {
     await service.close(100);
     recorder.close();
@@ -184,6 +185,22 @@ describe('a trainer', () => {
     expect(sent).toHaveLength(1); // the job
     exit('SIGTERM');
     expect(recorder.summary(id).state).toBe('failed');
+    await close();
+  });
+
+  it('is not taken for hung by a clock that jumps a day, forward or back', async () => {
+    let jump = 0;
+    const { service, recorder, sent, tell, exit, close } = handDriven({ first: 1000, least: 1000 }, () => performance.now() + jump);
+    const { id } = service.start('', fakeConfig());
+    tell({ type: 'event', event: step(1, { stepMs: 1 }) });
+    for (const n of [1, -1, 2]) {
+      jump += n * 86_400_000;
+      await new Promise((done) => setTimeout(done, 550));
+      tell({ type: 'event', event: step(2, { stepMs: 1 }) });
+    }
+    expect(sent).toHaveLength(1); // the job
+    expect(recorder.summary(id).state).toBe('running');
+    exit('SIGTERM');
     await close();
   });
 
@@ -246,10 +263,44 @@ it('a history that another process holds is waited for, and nothing is lost', as
   const recorder = new RunRecorder(openHistory(dataFolder));
   const id = recorder.createRun({ name: '', config: fakeConfig() });
   const script = `const D = require('better-sqlite3'); const d = new D(${JSON.stringify(historyFile(dataFolder))}); d.exec('BEGIN IMMEDIATE'); process.stdout.write('held'); setTimeout(() => { d.exec('COMMIT'); d.close(); }, 700);`;
-  const { spawn } = await import('node:child_process');
   const child = spawn(process.execPath, ['-e', script], { cwd: join(import.meta.dirname, '../../..') });
   await new Promise((held) => child.stdout.once('data', held));
   recorder.record(id, step(1));
   expect(recorder.detail(id).steps).toHaveLength(1);
   recorder.close();
+});
+
+describe.skipIf(process.platform === 'win32')('a machine that sleeps', () => {
+  /** Processes whose parent is `parent`. */
+  const childrenOf = (parent: number): number[] => spawnSync('ps', ['-o', 'pid=', '--ppid', String(parent)], { encoding: 'utf8' }).stdout.split('\n').map(Number).filter((pid) => pid > 0);
+
+  it.each([
+    ['app and trainer together', true],
+    ['the trainer alone, for less than the watchdog waits', false],
+  ])('%s: after it wakes the run goes on to its end, and nothing is taken for hung', async (_, both) => {
+    const dataFolder = tempHome();
+    const app = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '../../helpers/killed-app.ts'), dataFolder, fake, JSON.stringify(fakeConfig({ iterations: 12, checkpointEvery: 4 }))], {
+      stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, DRTUNE_FAKE_STEP_MS: '60', DRTUNE_QUIET_MS: both ? '900' : '4000' },
+    });
+    try {
+      let heard = '';
+      app.stdout.on('data', (data: Buffer) => (heard += data.toString()));
+      await until(() => heard.includes('step 3'), 'three steps');
+      const [trainer] = childrenOf(app.pid!);
+      const asleep = [trainer!, ...(both ? [app.pid!] : [])];
+      for (const pid of asleep) process.kill(pid, 'SIGSTOP');
+      await new Promise((done) => setTimeout(done, 2000));
+      for (const pid of asleep.reverse()) process.kill(pid, 'SIGCONT');
+      await until(() => heard.includes('finished'), 'the end');
+      const id = /run (\S+)/.exec(heard)![1]!;
+      const recorder = RunRecorder.open(dataFolder);
+      await until(() => recorder.summary(id).state !== 'running', 'its state');
+      expect(recorder.summary(id)).toMatchObject({ state: 'finished', step: 12 });
+      expect(recorder.detail(id).steps.map((row) => row.step)).toEqual(Array.from({ length: 12 }, (_, i) => i + 1));
+      expect(recorder.detail(id).log.join('\n')).not.toMatch(/said nothing/);
+      recorder.close();
+    } finally {
+      app.kill('SIGKILL');
+    }
+  }, 30_000);
 });

@@ -81,6 +81,13 @@ describe('a run', () => {
     expect(times[2]!.startedAt!).toBeGreaterThanOrEqual(times[1]!.finishedAt!);
   });
 
+  it('that fails does not keep those behind it from being trained, however it fails', async () => {
+    const { start, ended, recorder } = rig();
+    const ids = [start({ prompts: ['[crash] a dog'] }), start({ prompts: ['[error] a dog'] }), start({ prompts: ['[kill] a dog'] }), start({ iterations: 2 })];
+    expect(await Promise.all(ids.map(ended))).toEqual(['failed', 'failed', 'failed', 'finished']);
+    for (const id of ids.slice(0, 3)) expect(recorder.summary(id).reason).toMatch(/\w/);
+  });
+
   it('that waits can be put first; a held queue starts none, over a restart too, until it is let go', async () => {
     const home = tempHome();
     const { start, service, state, ended, recorder } = rig(home);
