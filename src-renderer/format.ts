@@ -53,7 +53,7 @@ export function when(milliseconds: number, now = Date.now()): string {
 
 /** What a run is at, as the trainer says it ("painting 3 of 8"). */
 export function phaseWords(phase: string): string {
-  const [, what, done, total] = /^(.*) (\d+) of (\d+)$/.exec(phase) ?? [];
+  const [, what, done, total] = /^(.*?) \(?(\d+) of (\d+)\)?$/.exec(phase) ?? [];
   return what === undefined ? fromMain(phase) : t('run.phaseOf', { phase: fromMain(what), done: Number(done), total: Number(total) });
 }
 

@@ -5,17 +5,16 @@ import ts from 'typescript';
 import { parse } from 'vue/compiler-sfc';
 import { createI18n } from 'vue-i18n';
 import { describe, expect, it } from 'vitest';
+import { REWARDS } from '../../src-main/rewards/index.ts';
 
 const root = join(import.meta.dirname, '../../src-renderer');
 const LOCALES = ['en', 'de', 'zh', 'ja'];
-/** Text that comes from the main process in English and is looked up by itself. */
+/** Text that comes in English and is looked up by itself: rewards, presets, catalogue, a run's settings, stages of work. */
 const SAID = 'said';
+const SETTINGS = 'stores/setting-fields.ts';
 
 /** Files with words that are still English. It only gets shorter. */
 const NOT_YET: readonly string[] = [
-  'components/models/CatalogCard.vue',
-  'components/models/ModelRow.vue',
-  'stores/setting-fields.ts',
 ];
 /** Names, formats and the like that every language writes alike. */
 const NAMES = /\b(DRTune( Studio)?|Apache-2\.0|LoRA|VAE|CPU|GPU|TensorFlow|sha256|arXiv|px|hf_|Deep Reward Supervisions for Tuning Text-to-Image Diffusion Models|Space|Esc|Shift|SD [12]|SDXL|main|python3)\b/g;
@@ -30,10 +29,10 @@ const messages = Object.fromEntries(LOCALES.map((locale) => [locale, new Map(fla
 const english = messages['en']!;
 const placeholders = (text: string): string[] => [...new Set(text.match(/\{\w+\}/g) ?? [])].sort();
 
-const sources = globSync('**/*.{ts,vue}', { cwd: root }).filter((file) => !/^(dev|locales)\//.test(file) && file !== 'i18n.ts').sort();
+const sources = globSync('**/*.{ts,vue}', { cwd: root }).filter((file) => !/^(dev|locales)\//.test(file) && !['i18n.ts', SETTINGS].includes(file)).sort();
 
 /** What a person could read: at least one word of two letters; names, paths and addresses taken out. */
-const isEnglish = (text: string): boolean => /[a-z]{2}/i.test(text.replace(/\S*[/_.:]\w\S*/g, '').replace(NAMES, ''));
+const isEnglish = (text: string): boolean => /[a-z]{2}/i.test(text.replace(NAMES, '').replace(/\S*[/_.:]\w\S*/g, ''));
 /** A literal of a script that reads like a sentence or a title, not like a class, an address or a key. */
 const isSentence = (text: string): boolean => isEnglish(text) && /^[A-Z“"][\w’'-]*[ .…?!,:]/.test(text) && !/^[A-Z][a-z]+ [A-Z]\w*$/.test(text.replace(NAMES, 'x'));
 
@@ -92,7 +91,34 @@ function englishOf(file: string): string[] {
   return [...(descriptor.template?.ast ? wordsOf(descriptor.template.ast as unknown as Node) : []), ...sentencesOf(descriptor.scriptSetup?.content ?? '')];
 }
 
+const resources = join(root, '../resources');
+const json = (file: string): unknown => JSON.parse(readFileSync(file, 'utf8'));
+/** Everything that pages show through fromMain() and that is known beforehand. */
+function saidInEnglish(): string[] {
+  const rewards = REWARDS.flatMap(({ title, what, habit, needs, licence, range, memory }) => [title, what, habit, needs, licence, range, memory]);
+  const presets = globSync(`${resources}/presets/*.json`).map((file) => json(file) as { title: string; what: string }).flatMap(({ title, what }) => [title, what]);
+  const prompts = globSync(`${resources}/prompts/*.txt`).flatMap((file) => /^# ([^:\n]+): (.+)/.exec(readFileSync(file, 'utf8'))?.slice(1) ?? []);
+  const { models } = json(`${resources}/catalog.json`) as { models: { title: string; what: string; note?: string; licence: { allows: string } }[] };
+  const catalogue = models.flatMap(({ title, what, note, licence }) => [/^[\w. -]+$/.test(title) ? undefined : title, what, note, licence.allows]);
+  const fields = settingWords(read(SETTINGS));
+  const main = globSync('../src-main/{train,pipeline,app,worker,rewards}/**/*.ts', { cwd: root }).map(read).join('\n');
+  const stages = [...main.matchAll(/'((?:painting|loading|checking|measuring|merging|reading|scoring|drawing|comparing) [a-z ]+)'/g)].map((match) => match[1]!);
+  return [...rewards, ...presets, ...prompts, ...catalogue, ...fields, ...stages].filter((text): text is string => text !== undefined && text !== '' && !['the files'].includes(text));
+}
+/** Labels, units and explanations of a run's settings: literals of these properties, of the groups and of the tables of options. */
+function settingWords(source: string): string[] {
+  const found: string[] = [];
+  const shown = ['label', 'group', 'unit', 'what', 'less', 'more', 'placeholder'];
+  const visit = (node: ts.Node): void => {
+    if (ts.isPropertyAssignment(node) && ts.isStringLiteralLike(node.initializer) && (shown.includes(node.name.getText().replaceAll("'", '')) || /_WORDS/.test(node.parent.parent.getText().slice(0, 20)))) found.push(node.initializer.text);
+    ts.forEachChild(node, visit);
+  };
+  visit(ts.createSourceFile('fields.ts', source, ts.ScriptTarget.Latest, true));
+  return found;
+}
+
 describe('the languages', () => {
+  const inEnglish = [...new Set(saidInEnglish())];
   it.each(LOCALES.slice(1))('%s has the keys of English, no more and no less', (locale) => {
     expect([...messages[locale]!.keys()].sort()).toEqual([...english.keys()].sort());
   });
@@ -121,6 +147,12 @@ describe('the languages', () => {
     const called = [...text.matchAll(/\bt\('([^']+)'/g)].map((match) => match[1]!);
     expect(called.filter((key) => !english.has(key))).toEqual([]);
     expect(called.length).toBeGreaterThan(80);
+  });
+
+  it.each(LOCALES.slice(1))('%s has words for what comes in English: rewards, presets, prompts, catalogue, settings, stages', (locale) => {
+    const said = JSON.parse(read(`locales/${locale}/${SAID}.json`)) as Record<string, string>;
+    expect(inEnglish.filter((text) => !(text in said))).toEqual([]);
+    expect(inEnglish.length).toBeGreaterThan(300);
   });
 
   it('no page says anything in English only', () => {
