@@ -73,6 +73,18 @@ export function secondsPerStep(steps: readonly StepRow[]): number | null {
   return last.length === 0 ? null : last.reduce((sum, row) => sum + row.stepMs, 0) / last.length / 1000;
 }
 
+/** Pictures that training goes through in a minute; null before the first step. */
+export function picturesPerMinute({ config, steps }: Pick<RunDetail, 'config' | 'steps'>): number | null {
+  const seconds = secondsPerStep(steps);
+  return seconds === null || seconds === 0 ? null : (60 * config.batch * config.accumulate) / seconds;
+}
+
+/** Bytes the trainer held at its newest step, and the most it held at any; null before the first. */
+export function memoryOf(steps: readonly StepRow[]): { now: number; peak: number } | null {
+  const last = steps.at(-1);
+  return last ? { now: last.memoryBytes, peak: Math.max(...steps.map((row) => row.memoryBytes)) } : null;
+}
+
 export function pace(seconds: number | null): string {
   if (seconds === null) return '–';
   return seconds < 1 ? `${(1 / seconds).toFixed(1)} it/s` : `${seconds.toFixed(1)} s/it`;

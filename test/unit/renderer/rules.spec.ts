@@ -5,11 +5,23 @@ import * as mock from '../../../src-renderer/dev/mock-data.ts';
 import { configOf, draftOf, issuesOf } from '../../../src-renderer/stores/draft.ts';
 import { effortOf, lines, setAside, setEffort } from '../../../src-renderer/stores/effort.ts';
 import { arrange, emptyQuery, isFiltered, runsCsv } from '../../../src-renderer/stores/run-list.ts';
-import { axisOf, flatSettings, heldOutCurve, samplePoints, smooth, subjects, tunedAt, baseOf } from '../../../src-renderer/stores/run-view.ts';
+import { axisOf, flatSettings, heldOutCurve, samplePoints, smooth, subjects, tunedAt, baseOf, memoryOf, picturesPerMinute } from '../../../src-renderer/stores/run-view.ts';
 import { fieldText, getAt, isDefault, parseField, setAt, SETTING_FIELDS, withSetting } from '../../../src-renderer/stores/setting-fields.ts';
 import { canPaint, imageOf, nearestImage, readSide, stepsOf, writeSide } from '../../../src-renderer/stores/sides.ts';
 import { cutAt, tokenWords } from '../../../src-renderer/stores/token-notes.ts';
 import { runConfigSchema } from '../../../src-main/contract/run.ts';
+
+describe('what a run takes', () => {
+  const detail = mock.detail('r1', 'a run', 'running', { step: 12, config: mock.config({ batch: 4, accumulate: 2 }) });
+  const steps = detail.steps.map((row, i) => ({ ...row, stepMs: i < 4 ? 60_000 : 2000, memoryBytes: i === 5 ? 3e9 : 1e9 + i }));
+  it('is pictures a minute, by the newest steps, and the memory of the trainer, now and at most', () => {
+    expect(picturesPerMinute({ ...detail, steps })).toBe(240);
+    expect(memoryOf(steps)).toEqual({ now: steps.at(-1)!.memoryBytes, peak: 3e9 });
+  });
+  it('is not known before the first step', () => {
+    expect([picturesPerMinute({ ...detail, steps: [] }), memoryOf([])]).toEqual([null, null]);
+  });
+});
 
 describe('token notes', () => {
   const note = (prompt: string, cut: string, more = {}) => ({ prompt, cut, tokens: 81, limit: 77, chunks: 1, ...more });
