@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { flushFolder, sha256Of } from '../base/atomic.ts';
 import { AppError, errorLine } from '../base/errors.ts';
@@ -15,6 +15,7 @@ import { verdictSchema } from '../contract/events.ts';
 import { describeIssues, isInlinePicture, runConfigSchema, type RunConfig } from '../contract/run.ts';
 import { isDiskFull } from '../history/database.ts';
 import { configOf } from '../history/runs.ts';
+import { writeManifest, type Manifest } from '../train/manifest.ts';
 import { openReadable, type ReadableFile } from '../weights/read.ts';
 import { openSafetensors } from '../weights/safetensors.ts';
 import { readZipDirectory, type ZipEntry } from '../weights/zip.ts';
@@ -24,9 +25,10 @@ import { storingZip, type ZipPart } from './stored-zip.ts';
 
 const SHEET = 'drtune.json';
 const LORA = 'lora.safetensors';
+const START = 'start.safetensors';
 const PICTURE = /^pictures\/\d{1,6}\.png$/;
 const PIECE_BYTES = 1 << 22;
-const MOST = { entries: 20_000, sheetBytes: 128e6, pictureBytes: 128e6, loraBytes: 4e9 };
+const MOST = { entries: 20_000, sheetBytes: 128e6, pictureBytes: 128e6, loraBytes: 4e9, inlineBytes: 2.9e6 };
 
 const text = z.string().max(100_000);
 const sheetSchema = z.strictObject({
@@ -38,18 +40,30 @@ const sheetSchema = z.strictObject({
   checkpoint: z.strictObject({ step: z.number().int().min(0) }).nullable(),
   steps: z.array(stepRowSchema).max(1_000_000), samples: z.array(sampleRowSchema).max(100_000), alarms: z.array(alarmRowSchema).max(10_000),
   images: z.array(imageRowSchema.omit({ id: true, runId: true }).extend({ file: z.string().regex(PICTURE) })).max(MOST.entries),
+  /** Whether the LoRA it began with goes along. */
+  start: z.boolean().default(false),
+  /** sha256 of every file the run read, by name. */
+  inputs: z.record(z.string().max(4096), z.string().max(64)).default({}),
   /** sha256 of every other entry. */
   sha256: z.record(z.string().max(100), z.string().regex(/^[0-9a-f]{64}$/)),
 });
 type Sheet = z.infer<typeof sheetSchema>;
 
+/** A reference picture as a part of the config; undefined for one that cannot be had or is too large for that. */
+function inlined(reference: string): string | undefined {
+  if (isInlinePicture(reference)) return reference;
+  const size = statSync(reference, { throwIfNoEntry: false })?.size ?? Infinity;
+  const type = /\.(png|jpe?g|webp)$/i.exec(reference)?.[1]?.toLowerCase().replace('jpg', 'jpeg');
+  return type && size <= MOST.inlineBytes ? `data:image/${type};base64,${readFileSync(reference).toString('base64')}` : undefined;
+}
+
 /** Paths of this machine have no meaning on another, and are nobody's business there: lists are written out, files go by their name. */
-function portable(config: RunConfig, lists: { prompts: string[] | undefined; heldOutPrompts: string[] | undefined }): RunConfig {
+function portable(config: RunConfig, lists: Partial<Pick<Manifest, 'prompts' | 'heldOutPrompts'>>): RunConfig {
   const name = (path: string): string => (/[/\\]/.test(path) ? (path.split(/[/\\]/).findLast(Boolean) ?? path) : path);
   const term = <T extends RunConfig['rewards'][number]>(each: T): T => ({
-    ...each, ...(each.model !== undefined && { model: name(each.model) }), ...(each.reference !== undefined && !isInlinePicture(each.reference) && { reference: name(each.reference) }), ...(each.head !== undefined && { head: name(each.head) }),
+    ...each, ...(each.model !== undefined && { model: name(each.model) }), ...(each.reference !== undefined && { reference: inlined(each.reference) ?? name(each.reference) }), ...(each.head !== undefined && { head: name(each.head) }),
   });
-  const list = (value: string | string[], read: string[] | undefined): string | string[] => (typeof value === 'string' && !value.startsWith('set:') ? (read ?? name(value)) : value);
+  const list = (value: string | string[], read: readonly string[] | undefined): string | string[] => (typeof value === 'string' && !value.startsWith('set:') ? (read ? [...read] : name(value)) : value);
   return {
     ...config, model: name(config.model), prompts: list(config.prompts, lists.prompts), heldOutPrompts: list(config.heldOutPrompts, lists.heldOutPrompts),
     rewards: config.rewards.map(term), heldOutRewards: config.heldOutRewards.map(term),
@@ -57,12 +71,11 @@ function portable(config: RunConfig, lists: { prompts: string[] | undefined; hel
   };
 }
 
-function listsOf(runDir: string): { prompts: string[] | undefined; heldOutPrompts: string[] | undefined } {
+function manifestOf(runDir: string): Partial<Pick<Manifest, 'prompts' | 'heldOutPrompts' | 'inputs' | 'config'>> {
   try {
-    const { prompts, heldOutPrompts } = JSON.parse(readFileSync(join(runDir, 'manifest.json'), 'utf8')) as { prompts?: string[]; heldOutPrompts?: string[] };
-    return { prompts, heldOutPrompts };
+    return JSON.parse(readFileSync(join(runDir, 'manifest.json'), 'utf8')) as Partial<Manifest>;
   } catch {
-    return { prompts: undefined, heldOutPrompts: undefined };
+    return {};
   }
 }
 
@@ -82,6 +95,14 @@ export async function shareRun(recorder: RunRecorder, id: string, path: string, 
   const sha256: Record<string, string> = {};
   const add = (name: string, file: string): void => void parts.push({ name, content: file });
   if (checkpoint) add(LORA, fileInside(runDir, checkpoint.file));
+  const manifest = manifestOf(runDir);
+  const own = configOf(row);
+  const start = own.lora.initFile !== undefined && existsSync(own.lora.initFile);
+  if (start) add(START, own.lora.initFile!);
+  // Seeds that a file gave its prompts are in the manifest's config.
+  const config = portable({ ...own, sampleSeeds: manifest.config?.sampleSeeds ?? own.sampleSeeds }, manifest);
+  // Files are told by their names: where they lay is nobody's business elsewhere.
+  const inputs = Object.fromEntries(Object.entries(manifest.inputs ?? {}).map(([file, sum]) => [isAbsolute(file) ? basename(file) : file, sum]));
   const pictures: Sheet['images'] = [];
   for (const { id: imageId, runId: _, ...image } of images) {
     const file = join(runDir, recorder.images.get(imageId).file);
@@ -97,7 +118,7 @@ export async function shareRun(recorder: RunRecorder, id: string, path: string, 
   const { rewardFirst, rewardLast, heldOutBase, heldOutLast } = summary;
   const sheet: Sheet = {
     format: 'drtune-run', version: 1, app: row.app_version, name: row.name, note: row.note, state: row.state, reason: row.reason, verdict: summary.verdict,
-    config: portable(configOf(row), listsOf(runDir)), engine: row.engine, createdAt: row.created_at, seconds: row.seconds, step: row.step, width: row.width, height: row.height,
+    config, start, inputs, engine: row.engine, createdAt: row.created_at, seconds: row.seconds, step: row.step, width: row.width, height: row.height,
     figures: { rewardFirst, rewardLast, heldOutBase, heldOutLast }, checkpoint: checkpoint ? { step: checkpoint.step } : null,
     steps: recorder.steps.list(id, Infinity), samples, alarms, images: pictures, sha256,
   };
@@ -141,9 +162,9 @@ function checkedEntries(path: string, file: ReadableFile): ReadonlyMap<string, Z
   let total = 0;
   for (const { name, size, plain } of entries.values()) {
     const shown = JSON.stringify(name.slice(0, 80));
-    if (name !== SHEET && name !== LORA && !PICTURE.test(name)) throw refuse(path, `it holds a file ${shown}`);
+    if (![SHEET, LORA, START].includes(name) && !PICTURE.test(name)) throw refuse(path, `it holds a file ${shown}`);
     if (!plain) throw refuse(path, `${shown} is compressed or encrypted`);
-    const most = name === SHEET ? MOST.sheetBytes : name === LORA ? MOST.loraBytes : MOST.pictureBytes;
+    const most = name === SHEET ? MOST.sheetBytes : name === LORA || name === START ? MOST.loraBytes : MOST.pictureBytes;
     if (size > most) throw refuse(path, `${shown} has ${size} bytes, at most ${most} are taken`);
     total += size;
   }
@@ -163,7 +184,7 @@ function readSheet(path: string, file: ReadableFile, entries: ReadonlyMap<string
   const parsed = sheetSchema.safeParse(raw);
   if (!parsed.success) throw refuse(path, `${SHEET}: ${describeIssues(parsed.error).slice(0, 300)}`);
   const sheet = parsed.data;
-  const wanted = [...(sheet.checkpoint ? [LORA] : []), ...sheet.images.map((each) => each.file)];
+  const wanted = [...(sheet.checkpoint ? [LORA] : []), ...(sheet.start ? [START] : []), ...sheet.images.map((each) => each.file)];
   if (new Set(wanted).size !== wanted.length) throw refuse(path, 'a picture is listed twice');
   const missing = wanted.find((name) => !entries.has(name) || sheet.sha256[name] === undefined);
   if (missing !== undefined) throw refuse(path, `${missing} is missing`);
@@ -204,10 +225,15 @@ async function keep(recorder: RunRecorder, sheet: Sheet, file: ReadableFile, { e
   try {
     mkdirSync(temporary, { recursive: true });
     const lora = sheet.checkpoint && `checkpoints/step-${String(sheet.checkpoint.step).padStart(6, '0')}/${LORA}`;
-    const copies = [...sheet.images.map((each) => [each.file, each.file] as const), ...(lora ? [[LORA, lora] as const] : [])];
+    const copies = [...sheet.images.map((each) => [each.file, each.file] as const), ...(lora ? [[LORA, lora] as const] : []), ...(sheet.start ? [[START, START] as const] : [])];
     const total = copies.reduce((bytes, [from]) => bytes + entries.get(from)!.size, 0);
     let copied = 0;
     for (const [from, to] of copies) await stepping(work, 'checking and copying', total, copying(name, file, entries.get(from)!, sheet, join(temporary, to)), (bytes) => (copied += bytes));
+    if (sheet.start) {
+      openSafetensors(join(temporary, START))[Symbol.dispose]();
+      sheet.config.lora.initFile = join(runDir, START);
+    }
+    writeManifest(temporary, manifestFrom(sheet));
     const checkpoint = lora ? storedLora(temporary, sheet.checkpoint!.step, lora) : null;
     flushFolder(temporary);
     recorder.history.db.transaction(() => {
@@ -220,6 +246,15 @@ async function keep(recorder: RunRecorder, sheet: Sheet, file: ReadableFile, { e
     if (!recorder.runs.find(id)) rmSync(runDir, { recursive: true, force: true });
     throw error;
   }
+}
+
+/** So that the run can be made again from its folder. */
+function manifestFrom({ app, config, engine, createdAt, inputs }: Sheet): Manifest {
+  const list = (value: string | string[]): string[] => (typeof value === 'string' ? [] : value);
+  return {
+    version: 1, app, node: '', startedAt: new Date(createdAt).toISOString(), config, model: { name: config.model, path: '' }, engine: { name: engine ?? '', version: '', device: '', why: 'imported' } as Manifest['engine'],
+    prompts: list(config.prompts), heldOutPrompts: list(config.heldOutPrompts), inputs, pictures: [],
+  };
 }
 
 function insertRows(recorder: RunRecorder, id: string, sheet: Sheet, checkpoint: StoredCheckpoint | null): void {

@@ -5,7 +5,8 @@ import { AppError, errorLine } from '../base/errors.ts';
 import { listPresets } from '../app/presets.ts';
 import type { Preset } from '../contract/api.ts';
 import { describeIssues, isInlinePicture, nearestKey, runConfigSchema, type RunConfig } from '../contract/run.ts';
-import { STARTER } from '../models/known.ts';
+import { drtuneHome } from '../base/paths.ts';
+import { isThere, listModels, STARTER } from '../models/known.ts';
 import { assign } from '../contract/sweep.ts';
 import { SET } from '../models/prompt-sets.ts';
 import { UsageError, type Arguments, type FlagSpecs } from './arguments.ts';
@@ -44,7 +45,18 @@ function configIn(raw: Record<string, unknown>): Record<string, unknown> {
   const { config, inputs, engine, drtune } = raw;
   if (drtune === 1 && typeof config === 'object' && config !== null) return config as Record<string, unknown>;
   const manifest = typeof config === 'object' && config !== null && typeof inputs === 'object' && typeof engine === 'object';
-  return manifest ? (config as Record<string, unknown>) : raw;
+  return manifest ? repeated(raw, config as Record<string, unknown>) : raw;
+}
+
+/** The config of a run as its manifest has it, with the lists the run read instead of their files, and the model's place where its name is not known here. */
+function repeated(manifest: Record<string, unknown>, config: Record<string, unknown>): Record<string, unknown> {
+  for (const key of ['prompts', 'heldOutPrompts']) {
+    if (typeof config[key] === 'string' && !String(config[key]).startsWith(SET) && Array.isArray(manifest[key])) config[key] = manifest[key];
+  }
+  const { path } = (manifest['model'] ?? {}) as { path?: unknown };
+  const known = listModels(drtuneHome()).some(({ name }) => name === config['model']);
+  if (!known && typeof path === 'string' && path !== '' && isThere(path)) config['model'] = path;
+  return config;
 }
 
 function readJson(file: string): Record<string, unknown> {

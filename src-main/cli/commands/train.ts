@@ -1,4 +1,5 @@
 /** Tunes a model and keeps the run in the history. */
+import { resolve } from 'node:path';
 import { RunRecorder } from '../../app/run-recorder.ts';
 import { AppError, errorLine } from '../../base/errors.ts';
 import type { RunConfig } from '../../contract/run.ts';
@@ -8,6 +9,7 @@ import { UsageError, type Arguments } from '../arguments.ts';
 import { commandEngine, type Command } from '../command.ts';
 import { applySet, checkConfig, CONFIG_FLAGS, readConfig } from '../config-file.ts';
 import { progressPrinter } from '../progress.ts';
+import { repeatLine } from '../repeat.ts';
 import { runTraining } from '../run-training.ts';
 import { expandSweeps } from '../sweep.ts';
 import { findRun } from './history.ts';
@@ -50,6 +52,8 @@ export const train: Command = {
           const end = await runTraining({ recorder, runId, config, engine, home, resume: again !== undefined, heard });
           if (end.reason === 'failed') throw new AppError('run', end.message ?? 'The run failed.', { hint: end.hint });
           if (!args.json) print(`run ${runId} in ${recorder.runDir(runId)}`);
+          const repeated = args.text('config') === undefined || end.reason !== 'completed' ? null : repeatLine(resolve(args.text('config')!), recorder.runDir(runId));
+          if (repeated !== null && !args.json) print(repeated);
           ends.push(`${name}: ${end.verdict?.line ?? end.reason}`);
           if (end.reason === 'stopped') break;
         } catch (error) {
