@@ -22,13 +22,19 @@ describe.skipIf(!browser)('rewards and prompts on the pages', () => {
     await go('#/rewards');
     await page.getByRole('link', { name: 'Score my pictures' }).click();
     await page.getByRole('button', { name: 'CLIPScore' }).waitFor();
-    await page.locator('input[type=file]').setInputFiles([picture('brightness-low.webp'), picture('brightness-high.webp'), { name: 'broken.png', mimeType: 'image/png', buffer: Buffer.from('none') }, { name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('no') }]);
+    await page.getByLabel('Pictures to score').setInputFiles([picture('brightness-low.webp'), picture('brightness-high.webp'), { name: 'broken.png', mimeType: 'image/png', buffer: Buffer.from('none') }, { name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('no') }]);
     await page.getByText('1 file left out').waitFor();
     const score = page.locator('[data-test=score]');
     expect(await score.isDisabled()).toBe(true); // CLIPScore needs a prompt
     await page.getByLabel('Prompt').fill('a red apple');
     await score.click();
     await page.getByText('The picture broken.png cannot be read.').waitFor();
+    await page.getByRole('button', { name: 'Reference picture', exact: true }).click();
+    expect(await score.isDisabled()).toBe(true); // it needs one
+    await page.locator('[data-test=picture-field] input').setInputFiles(picture('reference.webp'));
+    await page.locator('[data-test=picture-field] img').waitFor();
+    await score.click();
+    await page.locator('thead').getByRole('button', { name: 'Reference picture' }).waitFor();
     const names = () => page.locator('tbody th .font-medium').allTextContents();
     expect(await names()).toEqual(['brightness-high.webp', 'brightness-low.webp', 'broken.png']);
     const symmetry = page.locator('thead').getByRole('button', { name: 'Symmetry' });
