@@ -36,11 +36,12 @@ function mount(): () => void {
 }
 
 let unmount = mount();
-api.onServer(() => {
+api.onServer((change) => {
   // A run, or what is compared, is of one machine; the page itself there is on each.
   const { name, path } = router.currentRoute.value;
+  unmount();
+  change();
   void router.replace(name === 'run' ? '/' : path).catch(() => undefined).then(() => {
-    unmount();
     unmount = mount();
     document.getElementById('main')?.focus();
   });

@@ -153,10 +153,10 @@ export class ServerLinks {
   async file(id: string, path: string): Promise<RemoteFile> {
     const { list, wire } = this.options;
     const known = list.get(id);
-    const token = list.token(id);
     const way = /^(image\/\d{1,15}|resource\/[\w./-]{1,300}|export\/[^/\\\0]{1,300})$/.exec(path)?.[1];
     if (!way || way.split('/').some((part) => part === '..' || part === '.')) throw new AppError('denied', 'Only pictures and exports come from another machine.');
-    if (token === undefined) throw new AppError('denied', `There is no token for ${known.name}.`);
+    await this.open(id); // a token that was refused is not tried again for each picture: the other side counts
+    const token = list.token(id) ?? '';
     let response: Response;
     try {
       response = await wire.fetch({ address: known.address, token }, `/${way.split('/').map(encodeURIComponent).join('/')}`);
@@ -204,8 +204,9 @@ export class ServerLinks {
     await link.settled;
     if (link.state === 'connected') return link;
     const { name } = this.options.list.get(id);
-    if (link.state === 'refused') throw new AppError('denied', `${name} refuses: ${link.reason ?? ''}`);
-    throw new AppError('network', `${name} cannot be reached.`, { hint: `${link.reason ?? ''} It is tried again by itself.`.trim() });
+    const hint = sentence(link.reason ?? '');
+    if (link.state === 'refused') throw new AppError('denied', `${name} refuses.`, { hint });
+    throw new AppError('network', `${name} cannot be reached.`, { hint: `${hint} It is tried again by itself.`.trim() });
   }
 
   private dial(id: string, link: Link): void {
@@ -303,6 +304,11 @@ function newLink(): Link {
 function fail(link: Link, message: string): void {
   for (const answer of link.pending.values()) answer({ ok: false, error: { code: 'disconnected', message, hint: 'What was asked may have been done there; look once it is back.' } });
   link.pending.clear();
+}
+
+/** A reason by itself. */
+function sentence(reason: string): string {
+  return reason.charAt(0).toUpperCase() + reason.slice(1);
 }
 
 /** Why it ended, in words that say what to do. */

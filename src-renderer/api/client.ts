@@ -20,11 +20,11 @@ export const connection = shallowRef<ConnectionState>('connecting');
 
 /** The machine that is shown, by its id on the list of servers; null is this one. Kept for this tab. */
 const SERVER = 'drtune.server';
-const server = shallowRef<string | null>(globalThis.sessionStorage?.getItem(SERVER) ?? null);
+let server: string | null = globalThis.sessionStorage?.getItem(SERVER) ?? null;
 
 let transport: Transport | undefined;
 const reconnected = new Set<() => void>();
-let startAnew = (): void => {};
+let startAnew = (change: () => void): void => change();
 
 function setConnection(state: ConnectionState): void {
   const before = connection.value;
@@ -71,8 +71,8 @@ async function ask<N extends RequestName>(name: N, input: RequestInput<N>, of: s
 }
 
 /** Requests and events are of the machine that is shown, but for what concerns this one only. */
-const machineOf = (name: string): string | null => (HERE_ONLY.has(name) ? null : server.value);
-const file = (path: string): string => current().fileUrl(server.value === null ? path : `server/${server.value}/${path}`);
+const machineOf = (name: string): string | null => (HERE_ONLY.has(name) ? null : server);
+const file = (path: string): string => current().fileUrl(server === null ? path : `server/${server}/${path}`);
 
 export const api = {
   request: <N extends RequestName>(name: N, input: RequestInput<N>): Promise<RequestOutput<N>> => ask(name, input, machineOf(name)),
@@ -84,17 +84,18 @@ export const api = {
     });
   },
   /** The machine that is shown, null for this one. */
-  server: (): string | null => server.value,
+  server: (): string | null => server,
   /** Shows another machine from now on: the pages, which hold the data of the one before, are started anew. */
   showServer(id: string | null): void {
-    if (id === server.value) return;
-    server.value = id;
-    if (id === null) sessionStorage.removeItem(SERVER);
-    else sessionStorage.setItem(SERVER, id);
-    startAnew();
+    if (id === server) return;
+    startAnew(() => {
+      server = id;
+      if (id === null) sessionStorage.removeItem(SERVER);
+      else sessionStorage.setItem(SERVER, id);
+    });
   },
-  /** Who starts the pages anew. */
-  onServer(listener: () => void): void {
+  /** Who starts the pages anew: those that are there end before the change. */
+  onServer(listener: (change: () => void) => void): void {
     startAnew = listener;
   },
   /** The machine that is shown can be asked again. */
@@ -111,9 +112,9 @@ export const api = {
   /** Where an export can be had, by the path it was written to. */
   exportUrl: (path: string): string => file(`export/${path.split(/[\\/]/).at(-1)}`),
   /** Path of a dropped file or folder; undefined in a browser, which keeps it to itself, and of no use to another machine. */
-  pathOf: (dropped: File): string | undefined => (server.value === null ? current().pathOf?.(dropped) || undefined : undefined),
+  pathOf: (dropped: File): string | undefined => (server === null ? current().pathOf?.(dropped) || undefined : undefined),
   /** What the machine that is shown can do: one with a window has the system's dialogs. */
-  kind: (): Transport['kind'] => (server.value === null ? current().kind : 'served'),
+  kind: (): Transport['kind'] => (server === null ? current().kind : 'served'),
 };
 
 /** Whether the user ended it: nothing went wrong. */

@@ -180,6 +180,60 @@ describe('who is refused', () => {
     expect((await get(app.port, `/image/999?token=${app.token}`)).status).toBe(404);
   });
 
+  it('exports and other machines\' files: not without the token, not from elsewhere, not of a machine that nobody added', async () => {
+    const home = tempHome();
+    mkdirSync(join(home, 'exports/peft'), { recursive: true });
+    writeFileSync(join(home, 'exports/lora.safetensors'), 'weights');
+    writeFileSync(join(home, 'exports/peft/a.json'), '{}');
+    const app = await serve(home);
+    for (const path of ['/export/lora.safetensors', '/server/0123456789ab/image/1', '/server/0123456789ab/export/x']) {
+      expect((await get(app.port, path)).status, path).toBe(401);
+      expect((await get(app.port, `${path}?token=${app.token}`, { origin: 'http://evil.example' })).status, path).toBe(403);
+      expect((await get(app.port, `${path}?token=${app.token}`, { host: 'evil.example' })).status, path).toBe(403);
+      expect((await get(app.port, `${path}?token=${app.token}`, {}, 'POST')).status, path).toBe(405);
+    }
+    const file = await get(app.port, '/export/lora.safetensors', { authorization: `Bearer ${app.token}` });
+    expect([file.status, file.body.toString(), file.headers['content-disposition'], file.headers['content-type']]).toEqual([200, 'weights', "attachment; filename*=UTF-8''lora.safetensors", 'application/octet-stream']);
+    const folder = await get(app.port, `/export/peft?token=${app.token}`);
+    expect([folder.status, folder.body.length, folder.headers['content-length'], folder.headers['content-type']]).toEqual([200, 2048, '2048', 'application/x-tar']);
+    expect((await get(app.port, `/export/peft?token=${app.token}`, {}, 'HEAD')).body.length).toBe(0);
+    for (const path of ['/export/..%2fhistory.sqlite', '/export/..', '/export/%2e%2e', '/export/nothing', '/export/peft%2fa.json', '/server/0123456789ab/image/1', '/server/0123456789ab/ws', '/server/0123456789ab/export/..%2f..%2fx', '/server/http:%2f%2fevil.example/image/1']) {
+      const { status, body } = await get(app.port, `${path}?token=${app.token}`);
+      expect([400, 404, 503], path).toContain(status === 200 && body.toString().startsWith('<!') ? 404 : status);
+      expect(body.toString().slice(0, 15), path).not.toContain('SQLite');
+    }
+  });
+
+  it('asked for another machine, passes nothing on but to machines on the list, and what they cannot know stays here', async () => {
+    const [near, far] = [await serve(), await serve()];
+    const page = await client(near);
+    expect(await page.raw({ name: 'runs.list', input: {}, server: `127.0.0.1:${far.port}` })).toMatchObject({ ok: false, error: { code: 'not-found' } });
+    const { id } = await page.ask('servers.add', { name: 'Far', address: far.url });
+    expect(JSON.stringify(await page.ask('servers.list', {}))).not.toContain(far.token);
+    expect(await page.raw({ name: 'runs.list', input: {}, server: id })).toEqual({ ok: true, value: [] });
+    const there = await page.raw({ name: 'system.get', input: {}, server: id });
+    expect(there).toMatchObject({ ok: true });
+    expect((there as { value: { home: string } }).value.home).not.toBe((await page.ask('system.get', {})).home);
+    expect(await page.raw({ name: 'servers.list', input: {}, server: id })).toMatchObject({ ok: false, error: { code: 'denied' } });
+    // Path confinement is the far side's own.
+    expect(await page.raw({ name: 'models.add', input: { path: '/etc/passwd' }, server: id })).toMatchObject({ ok: false, error: { code: 'denied', message: expect.stringContaining('outside of what a page may read') as string } });
+    // A second hop is no hop: near asks far, far asks nobody.
+    expect(await (await client(far)).ask('servers.list', {})).toEqual([]);
+    const events = page.events.filter(({ event }) => event === 'servers').map(({ payload }) => (payload as { state: string }[])[0]?.state);
+    expect(events).toContain('connected');
+    expect(near.stderr() + far.stderr()).toBe('');
+  });
+
+  it('a wrong token for another machine is tried once, so that its guard does not lock this one out', async () => {
+    const [near, far] = [await serve(), await serve()];
+    const page = await client(near);
+    const { id } = await page.ask('servers.add', { name: 'Far', address: `http://127.0.0.1:${far.port}`, token: 'wrong-one' });
+    for (let i = 0; i < 15; i++) expect(await page.raw({ name: 'runs.list', input: {}, server: id })).toMatchObject({ ok: false, error: { code: 'denied' } });
+    expect((await get(far.port, '/image/1?token=another')).status).toBe(401); // not 429
+    await page.ask('servers.update', { id, token: far.token });
+    expect(await page.raw({ name: 'runs.list', input: {}, server: id })).toEqual({ ok: true, value: [] });
+  });
+
   it('messages that are no messages close the connection, and the app lives', async () => {
     const app = await serve();
     const page = await client(app);

@@ -232,7 +232,14 @@ describe('what is believed', () => {
   });
 
   it('files: pictures by type, exports as downloads, nothing else', async () => {
-    const { links, id, files, give } = setUp();
+    const { links, id, files, give, dialled } = setUp();
+    const asked = links.file(id, 'image/5');
+    dialled[0]!.hear.end('refused', 401);
+    await expect(asked).rejects.toMatchObject({ code: 'denied' });
+    await expect(links.file(id, 'image/5')).rejects.toMatchObject({ code: 'denied' });
+    expect([files, dialled.length]).toEqual([[], 1]);
+    links.update(id, { token: 'another-one' });
+    dialled[1]!.hear.open();
     expect(await links.file(id, 'image/5')).toMatchObject({ type: 'image/png', bytes: 3, name: null });
     expect(files).toEqual(['/image/5']);
     for (const type of ['text/html', 'image/svg+xml', 'application/javascript', '']) {

@@ -141,6 +141,22 @@ describe('installPack', () => {
     expectInstalled();
   });
 
+  it('takes the file that was brought along, only if it is the very one, and asks nobody', async () => {
+    const [brought, other] = [join(home, 'brought.whl'), join(home, 'other.whl')];
+    writeFileSync(brought, wheel);
+    writeFileSync(other, Buffer.from(wheel).fill(0, 100, 200));
+    const phases = new Set<string>();
+    await expect(install({ file: other })).rejects.toMatchObject({ code: 'config', message: expect.stringMatching(/is another file, or damaged/) as string, hint: expect.stringContaining(pack.file) as string });
+    await expect(install({ file: join(home, 'none.whl') })).rejects.toMatchObject({ code: 'config', message: expect.stringMatching(/^There is no file/) as string });
+    await expect(install({ file: home })).rejects.toMatchObject({ code: 'config' });
+    await expect(install({ file: brought, pack: cudaPack })).rejects.toMatchObject({ code: 'config', message: expect.stringContaining('more than one file') as string });
+    await install({ file: brought, onProgress: ({ phase }) => phases.add(phase) });
+    expect([...phases]).toEqual(['verify', 'unpack', 'probe']);
+    expect(readFileSync(brought).equals(wheel)).toBe(true);
+    expect(await packStatus(home, pack)).toMatchObject({ installed: true });
+    expect(registry.requests).toEqual([]);
+  });
+
   it('does not take a folder without pack.json for a pack', async () => {
     await install();
     rmSync(join(packFolder(home), 'pack.json'));
