@@ -7,6 +7,7 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runCommand } from '../../../src-main/cli/commands.ts';
 import { trainerEventSchema, type TrainerEvent } from '../../../src-main/contract/events.ts';
+import { engineOrder } from '../../../src-main/engine/select.ts';
 import { readFixture, relativeL2 } from '../../helpers/fixture.ts';
 import { tinyClip, tinyInput, tinyLora, tinyPipeline } from '../../helpers/tiny.ts';
 
@@ -269,8 +270,12 @@ describe('models and doctor', () => {
   it('reports the engines', async () => {
     const { out, code } = await drtune('doctor', '--json');
     expect(code).toBe(0);
-    const { engines } = JSON.parse(out) as { engines: { name: string; usable: boolean; why: string }[] };
-    expect(engines.map((each) => each.name)).toEqual(['tensorflow', 'webgpu', 'wasm']);
+    const { engines, measured } = JSON.parse(out) as { engines: { name: string; usable: boolean; why: string }[]; measured: Record<string, number | string> };
+    expect(engines.map((each) => each.name)).toEqual(engineOrder(process.platform));
     for (const each of engines) expect(each.why).not.toBe('');
+    expect(measured).toMatchObject({ engine: expect.any(String), device: expect.stringMatching(/./), running: false });
+    expect(measured['imagesPerMinute']).toBeGreaterThan(0);
+    expect(measured['memoryBytes']).toBeGreaterThan(1e7);
+    expect(measured['peakMemoryBytes']).toBeGreaterThanOrEqual(measured['memoryBytes'] as number);
   });
 });
