@@ -139,11 +139,14 @@ describe.each(Object.keys(cases))('the gradient of %s', (name) => {
     expect(relativeL2(nchw(replay.x0), fixture.values(`${name}/x0`))).toBeLessThan(1e-4);
     expect(replay.gradients.size).toBe(parameters.length);
     const expected = fixture.values(`${name}/gradient`);
+    // Of this case's pictures a pixel is as good as equal to its mirror image, where the reward |x - mirror| has no derivative: one unit
+    // in the last place of the network's predictions changes a gradient by 7e-4 of its size, another by 2.4e-3.
+    const [toTorch, toTape] = name === 'srpo-dpmpp2m' ? [5e-3, 5e-3] : [1e-3, 1e-4];
     let from = 0;
     for (const [key] of parameters) {
       const gradient = replay.gradients.get(key)!.dataSync();
-      expect(relativeL2(gradient, expected.subarray(from, (from += gradient.length))), key).toBeLessThan(1e-3);
-      expect(relativeL2(gradient, tape.gradients.get(key)!.dataSync()), `${key}, full tape`).toBeLessThan(1e-4);
+      expect(relativeL2(gradient, expected.subarray(from, (from += gradient.length))), key).toBeLessThan(toTorch);
+      expect(relativeL2(gradient, tape.gradients.get(key)!.dataSync()), `${key}, full tape`).toBeLessThan(toTape);
     }
     expect(from).toBe(expected.length);
     free(replay);

@@ -11,6 +11,7 @@ import type { TensorFlowBinding, TensorMetadata } from './binding.ts';
 
 /** A node: an operation of the graph and the symbols it reads. */
 interface Node {
+  readonly name: string;
   readonly oper: Pointer;
   readonly inputs: readonly Symbolic[];
   /** 'widened': a step from an input kept in half precision to its float32 form, made again wherever it is needed. */
@@ -124,7 +125,8 @@ export class GraphRecorder {
   }
 
   /**
-   * What `results` read of the nodes before `boundary` (constants, which functions copy, and `except` left out).
+   * What `results` read of the nodes before `boundary` (constants, which functions copy, and `except` left out). Of large values
+   * that a few cheap operations make of others in the list, only those others.
    * @returns each value once, in recording order
    */
   readsBefore(boundary: number, results: readonly Symbolic[], except: Symbolic): Symbolic[] {
@@ -138,6 +140,12 @@ export class GraphRecorder {
       if (node.order >= boundary) waiting.push(...node.inputs);
       else if (node.kind === 'widened') waiting.push(...node.inputs); // down to the argument
       else reads.set(node, symbol);
+    }
+    for (const [node, symbol] of [...reads].sort(([a], [b]) => b.order - a.order)) {
+      const others = elements(symbol) < worthMakingAgain ? null : madeFrom(symbol, reads, elements(symbol) / 8);
+      if (!others) continue;
+      reads.delete(node);
+      for (const other of others) reads.set(other.node, other);
     }
     return [...reads.values()].sort((a, b) => a.node.order - b.node.order);
   }
@@ -221,7 +229,7 @@ export class GraphRecorder {
   private finish(description: Pointer, inputs: readonly Symbolic[], kind: Node['kind'], name: string): Node {
     const oper = this.binding.capi.finishOperation(description, this.binding.status);
     this.binding.check(`tracing ${this.name}: ${name}(${inputs.map((input) => `[${input.shape}]`).join(', ')})`);
-    return { oper, inputs, kind, order: this.nodes++ };
+    return { name, oper, inputs, kind, order: this.nodes++ };
   }
 
   private keep(node: Node, index: number, shape: readonly number[], dtype: number): TensorMetadata {
@@ -241,6 +249,25 @@ export class GraphRecorder {
     assert(shape.every((dim) => dim >= 0), () => `${this.name}: the shape [${shape}] of ${name} depends on values, which a traced block may not`);
     return shape;
   }
+}
+
+/** Operations that read and write each value once: half a norm, an activation, another layout. */
+const cheap = new Set(['Add', 'AddV2', 'Sub', 'Mul', 'Square', 'Sigmoid', 'Tanh', 'Erf', 'Reshape', 'Transpose', 'Identity']);
+const worthMakingAgain = 4096;
+
+const elements = ({ shape }: Symbolic): number => shape.reduce((product, dim) => product * dim, 1);
+
+/** What has to be kept besides `kept` so that `depth` cheap operations can make the value again: none larger than `small`. Null if they cannot. */
+function madeFrom({ node }: Symbolic, kept: ReadonlyMap<Node, Symbolic>, small: number, depth = 6): Symbolic[] | null {
+  if (depth === 0 || !cheap.has(node.name)) return null;
+  const others: Symbolic[] = [];
+  for (const input of node.inputs) {
+    if (input.node.kind === 'constant' || kept.has(input.node)) continue;
+    const found = input.node.kind !== 'widened' && elements(input) <= small ? [input] : madeFrom(input, kept, small, depth - 1);
+    if (!found) return null;
+    others.push(...found);
+  }
+  return others;
 }
 
 /** An array of TF_Output in memory: 8 bytes of pointer, 4 of index, 4 of padding each. */
