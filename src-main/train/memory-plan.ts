@@ -51,7 +51,8 @@ const PIXELS_AT_ONCE = 512 * 512;
 function choices({ run, facts, memory, half }: PlanInputs): MemoryChoice[] {
   const usual = Math.min(run.batch, Math.max(1, Math.floor(PIXELS_AT_ONCE / (run.width * run.height))));
   const all = (precision: 'float32' | 'stored' | 'half'): MemoryChoice['weights'] => ({ unet: precision, vae: precision, text: precision });
-  const fast: MemoryChoice = { weights: all('float32'), unet: 'residuals', vae: 'residuals', textEncoders: 'stay', vaeWeights: 'stay', picturesAtOnce: memory === 'fast' ? run.batch : usual };
+  // Text encoders and VAE are used once a step or less: widening their numbers each time costs nothing that could be measured.
+  const fast: MemoryChoice = { weights: { unet: 'float32', vae: 'stored', text: 'stored' }, unet: 'residuals', vae: 'residuals', textEncoders: 'stay', vaeWeights: 'stay', picturesAtOnce: memory === 'fast' ? run.batch : usual };
   if (memory === 'fast') return [fast];
   const steps: Partial<MemoryChoice>[] = [
     {}, { textEncoders: 'leave' }, { weights: all('stored') }, { vae: 'recompute' }, { unet: 'recompute' }, { picturesAtOnce: 1 }, { vaeWeights: 'leave' },
@@ -88,7 +89,7 @@ function notesOf(choice: MemoryChoice, facts: MemoryFacts, run: RunSize): string
   const sum = (key: 'halves' | 'floats'): number => facts.parts.reduce((total, part) => total + part[key], 0);
   const notes: string[] = [];
   switch (choice.weights.unet) {
-    case 'float32': notes.push('All weights in float32.'); break;
+    case 'float32': notes.push('The UNet\'s weights in float32.'); break;
     case 'stored': notes.push(`Weights in half precision where the files have it: ${gigabytes(2 * sum('halves'))} less, the same numbers.`); break;
     case 'half': notes.push(`Weights in float16: ${gigabytes(2 * (sum('halves') + sum('floats')))} less, values rounded to 11 bits.`); break;
   }
