@@ -21,7 +21,11 @@ export function spreadsOf(detail: RunDetail): Readonly<Record<string, number>> {
   return detail.samples.find((row) => row.measures.spread)?.measures.spread ?? {};
 }
 
-/** Settings that go on from a checkpoint more gently: its weights, half the learning rate, and some pull to the base where there was none. */
-export function gentler(config: RunConfig, loraFile: string): RunConfig {
-  return { ...config, lora: { ...config.lora, initFile: loraFile }, optimizer: { ...config.optimizer, lr: config.optimizer.lr / 2 }, kl: config.kl > 0 ? config.kl : 0.1 };
+/**
+ * Settings that go on more gently: half the learning rate, and some pull to the base where there was none; from a checkpoint's weights where
+ * its file is named. The file knows its scale: an alpha of the settings would undo a rank-stabilised one.
+ */
+export function gentler(config: RunConfig, loraFile?: string): RunConfig {
+  const { alpha: _, ...lora } = config.lora;
+  return { ...config, lora: loraFile === undefined ? config.lora : { ...lora, initFile: loraFile }, optimizer: { ...config.optimizer, lr: config.optimizer.lr / 2 }, kl: config.kl > 0 ? config.kl : 0.1 };
 }

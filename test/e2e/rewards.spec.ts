@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findBrowser } from '../helpers/browser.ts';
-import { axeFindings, openStudio, type Studio } from './studio.ts';
+import { axeFindings, fillTinyRun, openStudio, type Studio } from './studio.ts';
 
 const browser = findBrowser();
 const picture = (name: string) => ({ name, mimeType: 'image/webp', buffer: readFileSync(join(import.meta.dirname, '../../resources/rewards', name)) });
@@ -101,6 +101,23 @@ describe.skipIf(!browser)('rewards and prompts on the pages', () => {
     const term = (name: string) => draft.config.rewards.find((each) => each.name === name)!;
     expect([draft.config.algorithm, term('command').command, term('reference').reference?.slice(0, 16)]).toEqual(['nft', ['python3', 'my score.py'], 'data:image/webp;']);
     expect(term('palette').palette!.every((color) => /^#[0-9a-f]{6}$/.test(color))).toBe(true);
+    expect(studio.complaints).toEqual([]);
+  });
+
+  it('an alarm\'s remedies are buttons: back to the best checkpoint, and gentler settings', async () => {
+    const { page, go } = studio;
+    await go('#/new');
+    await page.evaluate(() => localStorage.removeItem('drtune.draft.1'));
+    await page.reload();
+    await fillTinyRun(page, { name: 'Gamed', model: 'fake', iterations: 8 });
+    const draft = async () => (await page.evaluate(() => JSON.parse(localStorage.getItem('drtune.draft.1')!) as { config: { kl: number; optimizer: { lr: number }; lora: { initFile?: string } } })).config;
+    const { optimizer } = await draft();
+    await page.getByRole('button', { name: 'Start tuning' }).click();
+    await page.getByText('Edges vanish: the pictures go blank.').waitFor({ timeout: 30_000 });
+    await page.getByRole('button', { name: /^(Go back to step \d+|Start again, gentler)$/ }).click({ timeout: 30_000 });
+    await page.waitForURL(/#\/new$/);
+    await expect.poll(async () => (await draft()).kl).toBe(0.1);
+    expect((await draft()).optimizer.lr).toBeCloseTo(optimizer.lr / 2, 12);
     expect(studio.complaints).toEqual([]);
   });
 });

@@ -23,6 +23,8 @@ describe('the best checkpoint', () => {
     const after = gentler(before, '/runs/r/lora.safetensors');
     expect(after).toMatchObject({ lora: { initFile: '/runs/r/lora.safetensors', rank: before.lora.rank }, optimizer: { lr: before.optimizer.lr / 2 }, kl: 0.1 });
     expect(gentler({ ...before, kl: 0.5 }, 'x').kl).toBe(0.5);
+    expect(gentler({ ...before, lora: { ...before.lora, alpha: 4, rankStabilized: true } }, 'x').lora).not.toHaveProperty('alpha');
+    expect(gentler(before)).toEqual({ ...before, optimizer: { ...before.optimizer, lr: before.optimizer.lr / 2 }, kl: 0.1 });
   });
 });
 
