@@ -33,6 +33,19 @@ export function readFloatsSync(t: Tensor): Float32Array {
   return values;
 }
 
+/**
+ * As {@link readFloatsSync} of each. An engine that computes elsewhere has to be waited for: there they are put side by side and
+ * read at once.
+ */
+export function readAllFloatsSync(tensors: readonly Tensor[]): Float32Array[] {
+  if (tf.getBackend() !== 'webgpu' || tensors.length < 2) return tensors.map(readFloatsSync);
+  const together = scope(() => tf.concat(tensors.map((each) => tf.reshape(each, [-1]))));
+  const values = readFloatsSync(together);
+  together.dispose();
+  let from = 0;
+  return tensors.map(({ size }) => values.subarray(from, (from += size)));
+}
+
 /** As {@link readFloatsSync}, waiting for engines that compute elsewhere. */
 export async function readFloats(t: Tensor): Promise<Float32Array> {
   const values = await t.data();

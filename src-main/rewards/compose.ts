@@ -3,7 +3,7 @@ import { AppError } from '../base/errors.ts';
 import { unwatched, type Work } from '../base/work.ts';
 import { appliesTo, termKeys, type RewardTerm } from '../contract/run.ts';
 import type { Engine } from '../engine/engine.ts';
-import { scope } from '../engine/scope.ts';
+import { readAllFloatsSync, scope } from '../engine/scope.ts';
 import { tf, type Tensor1D, type Tensor2D, type Tensor4D } from '../engine/tf.ts';
 import { openReward } from './index.ts';
 import type { Reward } from './reward.ts';
@@ -107,11 +107,9 @@ function spreadOut(values: Tensor1D, places: readonly number[], B: number): Tens
 
 /** Each picture's own values by term key; those that do not count for its prompt are left out. */
 export function scoresOfPictures({ total, terms, rows }: Scores): { total: number; terms: Record<string, number> }[] {
-  const pictures = Array.from(total.dataSync(), (each) => ({ total: each, terms: {} as Record<string, number> }));
-  for (const [key, tensor] of Object.entries(terms)) {
-    const values = tensor.dataSync();
-    values.forEach((value, i) => (pictures[rows[key]?.[i] ?? i]!.terms[key] = value));
-  }
+  const [totals, ...values] = readAllFloatsSync([total, ...Object.values(terms)]) as [Float32Array, ...Float32Array[]];
+  const pictures = Array.from(totals, (each) => ({ total: each, terms: {} as Record<string, number> }));
+  for (const [k, key] of Object.keys(terms).entries()) values[k]!.forEach((value, i) => (pictures[rows[key]?.[i] ?? i]!.terms[key] = value));
   return pictures;
 }
 

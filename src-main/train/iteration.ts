@@ -1,6 +1,6 @@
 /** One iteration: draw, gradient (accumulated), clip, optimiser, average. */
 import { assert } from '../base/errors.ts';
-import { readFloatsSync, tensorCount } from '../engine/scope.ts';
+import { readAllFloatsSync, tensorCount } from '../engine/scope.ts';
 import { tf, type Tensor2D } from '../engine/tf.ts';
 import type { LoraSet } from '../nn/lora.ts';
 import { clipGradNorm } from './gradient-norm.ts';
@@ -91,8 +91,7 @@ function accumulatedGradient(session: Session, lora: TrainableLora, iteration: n
   const terms: Record<string, number>[] = [];
   for (let n = 0; n < accumulate; n++) {
     const one = oneGradient(session, lora, pictures.slice(n * batch, (n + 1) * batch), iteration, n);
-    one.gradients.forEach((tensor, k) => {
-      const values = readFloatsSync(tensor);
+    readAllFloatsSync(one.gradients).forEach((values, k) => {
       const into = sum.gradients[k]!;
       for (let i = 0; i < into.length; i++) into[i] = into[i]! + values[i]! / accumulate;
     });

@@ -4,6 +4,8 @@
  */
 import { assert } from '../../base/errors.ts';
 import type { Engine } from '../engine.ts';
+import { useFused } from '../fused.ts';
+import { webgpuFused } from '../kernels/webgpu-fused.ts';
 import { requirePackage, tf } from '../tf.ts';
 import { plainEngine } from './plain.ts';
 import { adapterWords } from './webgpu-adapter.ts';
@@ -21,6 +23,8 @@ interface WebGpuBackend {
   submitQueue(): void;
 }
 
+/** About a block's; tfjs submits every 15. What it frees is free for others from the next submission on. */
+const DISPATCHES_AT_ONCE = 64;
 const mapRead = 0x1;
 const copyDestination = 0x8;
 
@@ -34,6 +38,8 @@ export async function openWebGpu(why: string): Promise<Engine> {
   if (!('gpu' in scope.navigator!)) Object.defineProperty(scope.navigator, 'gpu', { value: {}, configurable: true });
   const backend = new WebGPUBackend(opened.device, opened.adapter.info);
   readSynchronously(backend, opened.waitMapped);
+  tf.env().set('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE', DISPATCHES_AT_ONCE);
+  useFused(webgpuFused);
   tf.registerBackend('webgpu', () => backend as never, 3);
   const ready = await tf.setBackend('webgpu');
   assert(ready, 'tfjs refused the webgpu backend');
@@ -44,6 +50,7 @@ export async function openWebGpu(why: string): Promise<Engine> {
     device: adapterWords(opened.adapter.info),
     why,
     dispose() {
+      useFused({});
       tf.removeBackend('webgpu');
       opened.device.destroy();
     },
