@@ -58,7 +58,7 @@ export const demo: Command = {
     checkRun(config, home);
     const engine = await commandEngine(context, config.engine);
     note(`Tuning the starter (${config.iterations} iterations) on ${engine.name} ${engine.version}, ${engine.device}.`);
-    if (engine.name === 'wasm') note('This engine is the slow one: expect half an hour or more instead of three minutes. Ctrl-C ends it with a checkpoint.');
+    if (engine.name === 'wasm') note('This engine is the slow one: expect about ten minutes on two cores instead of three. Ctrl-C ends it with a checkpoint.');
     context.showNotes();
     const recorder = RunRecorder.open(home);
     try {
