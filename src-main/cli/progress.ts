@@ -41,7 +41,7 @@ export class ProgressLine {
   /** Renews the last line. @param sparse whether it is said now and then where there is no terminal */
   renew(text: string, sparse = false): void {
     if (this.terminal.isTTY) {
-      this.terminal.write(`\r${text.slice(0, (this.terminal.columns ?? 100) - 1)}\x1b[K`);
+      this.terminal.write(`\r${text.slice(0, (this.terminal.columns || 100) - 1)}\x1b[K`);
       this.open = true;
     } else if (sparse && performance.now() - this.lastMs >= SPARSE_MS) {
       this.lastMs = performance.now();

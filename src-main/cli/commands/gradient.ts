@@ -12,6 +12,7 @@ import { writeSafetensors, type TensorData } from '../../weights/safetensors.ts'
 import { UsageError } from '../arguments.ts';
 import { commandEngine, type Command } from '../command.ts';
 import { CONFIG_FLAGS, readConfig } from '../config-file.ts';
+import { onTerminal } from '../progress.ts';
 
 /** [B,h,w,C] as torch stores it, [B,C,h,w]. */
 export function channelsFirst(x: Tensor4D): TensorData {
@@ -35,7 +36,8 @@ export const gradient: Command = {
     const read = readConfig(args);
     const lora = args.text('lora');
     const config = lora === undefined ? read : { ...read, lora: { ...read.lora, initFile: resolve(lora) } };
-    const session = await openSession(config, { engine: await commandEngine(context, config.engine), home });
+    const engine = await commandEngine(context, config.engine);
+    const session = await onTerminal(context, (work) => openSession(config, { engine, home, work }));
     const { gradients, x0, reward, terms, kl, plan } = singleGradient(session, method);
     const tensors: Record<string, TensorData> = { reward: { shape: [1], data: Float32Array.of(reward) }, x0: channelsFirst(x0) };
     const kernels = new Map((session.pipeline.loraModules().unet ?? []).map(({ path, kernel }) => [path, kernel]));

@@ -3,7 +3,7 @@ import { Arguments, parseSeeds } from '../../../src-main/cli/arguments.ts';
 import { listPresets } from '../../../src-main/app/presets.ts';
 import { applySet } from '../../../src-main/cli/config-file.ts';
 import { promptFlags, readPromptFlags } from '../../../src-main/cli/prompt-flags.ts';
-import { clock, progressPrinter } from '../../../src-main/cli/progress.ts';
+import { clock, ProgressLine, progressPrinter } from '../../../src-main/cli/progress.ts';
 import { checkRun } from '../../../src-main/train/session.ts';
 
 const flags = { out: { type: 'string' }, set: { type: 'string', multiple: true }, fast: { type: 'boolean' } } as const;
@@ -59,6 +59,17 @@ describe('presets', () => {
 });
 
 describe('progress', () => {
+  it('of work is one line with its share and what is left, taken away at the end; elsewhere nothing that is over in ten seconds', () => {
+    for (const isTTY of [true, false]) {
+      let text = '';
+      const line = new ProgressLine({ isTTY, columns: 60, write: (part: string) => (text += part) });
+      line.tell({ what: 'loading the model', done: 1, total: 4 });
+      line.tell({ what: 'opening' , done: 0, total: 0 });
+      line.end();
+      expect(text).toBe(isTTY ? '\rloading the model 25 %\x1b[K\ropening ...\x1b[K\r\x1b[K' : '');
+    }
+  });
+
   it('is one line that renews itself on a terminal and sparse lines elsewhere', () => {
     expect([clock(0), clock(67), clock(3725)]).toEqual(['0:00', '1:07', '1:02:05']);
     const step = { type: 'step', step: 1, reward: -0.5, terms: { symmetry: -0.5 }, kl: 0, gradNorm: 1, lr: 1, stepMs: 1000, skipped: false, memoryBytes: 0, etaSeconds: 9 } as const;
