@@ -153,7 +153,7 @@ async function strip(reward: string): Promise<void> {
     }
   }
   const size = { width: label + SHOWN.length * (cell + gap), height: gap + rows.length * (cell + gap) };
-  writeWhole(join(flags.out, `${reward}.jpg`), await sharp({ create: { ...size, channels: 3, background: '#ffffff' } }).composite(parts).jpeg({ quality: 90, chromaSubsampling: '4:4:4' }).toBuffer());
+  writeWhole(join(flags.out, `${reward}.jpg`), await sharp({ create: { ...size, channels: 3, background: '#ffffff' } }).composite(parts).jpeg({ quality: 82, chromaSubsampling: '4:4:4' }).toBuffer());
 }
 
 const engine = await openEngine({ prefer: 'auto', home: drtuneHome() });
