@@ -13,6 +13,7 @@ import { pickPath, pickGiven, systemSecrets } from './ipc/electron-services.ts';
 import { denyPermissions, keepRequestsHome, openOutside, openWindow } from './ipc/electron-window.ts';
 import { filesOf, GivenFiles } from './ipc/given-files.ts';
 import { appMenu } from './ipc/menu.ts';
+import { followLanguage } from './ipc/native-words.ts';
 import { registerIpc } from './ipc/register.ts';
 import { serverWire } from './ipc/server-wire.ts';
 
@@ -58,17 +59,18 @@ function start(): void {
   });
   registerIpc(opened, window, (name, error) => opened.log.write('error', 'request', `${name}: ${error instanceof Error ? error.stack : String(error)}`));
   followRuns(opened, window);
-  notifyEnds(opened, window);
-  showTray(opened, window, join(root, 'resources/icons', process.platform === 'darwin' ? 'trayTemplate.png' : 'tray.png'), () => electron.quit(), (line) => opened.log.write('warning', 'tray', line));
-  Menu.setApplicationMenu(Menu.buildFromTemplate(appMenu({
-    go: (page) => {
+  notifyEnds(opened, window, electron.getLocale());
+  showTray(opened, window, join(root, 'resources/icons', process.platform === 'darwin' ? 'trayTemplate.png' : 'tray.png'), () => electron.quit(), (line) => opened.log.write('warning', 'tray', line), electron.getLocale());
+  const actions = {
+    go: (page: string) => {
       show(window);
       opened.publish('go', { page });
     },
     openFile: () => void pickGiven(window).then((paths) => given?.add(paths)),
     openHome: () => void shell.openPath(home),
     openLink: openOutside,
-  }, process.platform, electron.isPackaged)));
+  };
+  followLanguage(opened, electron.getLocale(), (words) => Menu.setApplicationMenu(Menu.buildFromTemplate(appMenu(actions, process.platform, electron.isPackaged, words))));
   electron.on('second-instance', (_, args, folder) => {
     show(window);
     given?.add(filesOf(args.slice(1), folder));

@@ -3,6 +3,7 @@ import { Menu, Notification, powerSaveBlocker, Tray, type BrowserWindow } from '
 import type { App } from '../app/open-app.ts';
 import type { EventPayload, RunSummary } from '../contract/api.ts';
 import { trayLine, trayMenu } from './menu.ts';
+import { followLanguage, NATIVE, nativeWords } from './native-words.ts';
 
 /** While a run is at work the machine stays awake and the taskbar shows how far it is; its end is told if nobody looks. */
 export function followRuns(app: App, window: BrowserWindow): () => void {
@@ -23,15 +24,16 @@ export function followRuns(app: App, window: BrowserWindow): () => void {
 }
 
 /** Tells the end of a run on the desktop where the user has left that on; a click shows the run. */
-export function notifyEnds(app: App, window: BrowserWindow): () => void {
+export function notifyEnds(app: App, window: BrowserWindow, system = 'en'): () => void {
   return app.on((name, payload) => {
     if (name !== 'run.event') return;
     const { event, runId } = payload as EventPayload<'run.event'>;
     if (event.type !== 'finished' || window.isDestroyed() || window.isFocused() || !Notification.isSupported()) return;
-    void app.handlers['settings.get']({}).then(({ notifications }) => {
+    void app.handlers['settings.get']({}).then(({ notifications, language }) => {
       if (!notifications) return;
+      const words = nativeWords(language, system);
       const summary = app.service.recorder.summary(runId);
-      const notification = new Notification({ title: `${summary.name}: ${summary.state}`, body: summary.reason ?? `${summary.step} of ${summary.iterations} iterations` });
+      const notification = new Notification({ title: `${summary.name}: ${words.states[summary.state]}`, body: summary.reason ?? words.of(summary.step, summary.iterations) });
       notification.on('click', () => {
         show(window);
         app.publish('go', { page: `/runs/${runId}` });
@@ -49,7 +51,7 @@ export function show(window: BrowserWindow): void {
 }
 
 /** An icon beside the clock with the run's progress, pause and resume, and quit. @returns null where the system has no such place */
-export function showTray(app: App, window: BrowserWindow, icon: string, quit: () => void, onProblem: (line: string) => void): Tray | null {
+export function showTray(app: App, window: BrowserWindow, icon: string, quit: () => void, onProblem: (line: string) => void, system = 'en'): Tray | null {
   let tray: Tray;
   try {
     tray = new Tray(icon);
@@ -65,14 +67,15 @@ export function showTray(app: App, window: BrowserWindow, icon: string, quit: ()
   };
   let shown: RunSummary | null = null;
   let menuOf = '';
+  let words = NATIVE.en;
   const draw = (): void => {
-    const line = shown ? trayLine(shown) : 'Nothing is running';
+    const line = shown ? trayLine(shown, words) : words.idle;
     tray.setToolTip(`DRTune Studio\n${line}`);
     // A menu that is open must not be replaced at every step: on Linux that closes it.
-    const key = `${shown?.id} ${shown?.state} ${shown ? Math.floor((20 * shown.step) / Math.max(1, shown.iterations)) : ''}`;
+    const key = `${words.quit} ${shown?.id} ${shown?.state} ${shown ? Math.floor((20 * shown.step) / Math.max(1, shown.iterations)) : ''}`;
     if (key === menuOf) return;
     menuOf = key;
-    tray.setContextMenu(Menu.buildFromTemplate(trayMenu(shown, actions)));
+    tray.setContextMenu(Menu.buildFromTemplate(trayMenu(shown, actions, words)));
   };
   tray.on('click', () => show(window));
   app.on((name, payload) => {
@@ -84,5 +87,9 @@ export function showTray(app: App, window: BrowserWindow, icon: string, quit: ()
     }
   });
   draw();
+  followLanguage(app, system, (next) => {
+    words = next;
+    draw();
+  });
   return tray;
 }

@@ -1,6 +1,7 @@
 /** The menu and its accelerators, and the tray's menu, as data. */
 import type { MenuItemConstructorOptions } from 'electron';
 import type { RunSummary } from '../contract/api.ts';
+import { NATIVE, type NativeWords } from './native-words.ts';
 
 export interface MenuActions {
   /** Shows a page of the app by its address behind #. */
@@ -10,12 +11,12 @@ export interface MenuActions {
   openLink(address: string): void;
 }
 
-const PAGES: [string, string][] = [['Runs', '/'], ['New Run', '/new'], ['Compare', '/compare'], ['Models', '/models'], ['Rewards', '/rewards'], ['Settings', '/settings']];
+const PAGES = [['runs', '/'], ['newRun', '/new'], ['compare', '/compare'], ['models', '/models'], ['rewards', '/rewards'], ['settings', '/settings']] as const;
 const PAPER = 'https://arxiv.org/abs/2405.00760';
 
-export function appMenu(actions: MenuActions, platform: NodeJS.Platform, packaged: boolean): MenuItemConstructorOptions[] {
+export function appMenu(actions: MenuActions, platform: NodeJS.Platform, packaged: boolean, words: NativeWords = NATIVE.en): MenuItemConstructorOptions[] {
   const isMac = platform === 'darwin';
-  const settings: MenuItemConstructorOptions = { label: 'Settings…', accelerator: 'CmdOrCtrl+,', click: () => actions.go('/settings') };
+  const settings: MenuItemConstructorOptions = { label: `${words.settings}…`, accelerator: 'CmdOrCtrl+,', click: () => actions.go('/settings') };
   const own: MenuItemConstructorOptions = {
     label: 'DRTune Studio',
     submenu: [{ role: 'about' }, { type: 'separator' }, settings, { type: 'separator' }, { role: 'services' }, { type: 'separator' }, { role: 'hide' }, { role: 'hideOthers' }, { role: 'unhide' }, { type: 'separator' }, { role: 'quit' }],
@@ -23,22 +24,22 @@ export function appMenu(actions: MenuActions, platform: NodeJS.Platform, package
   return [
     ...(isMac ? [own] : []),
     {
-      label: '&File',
+      label: words.file,
       submenu: [
-        { label: 'New Run', accelerator: 'CmdOrCtrl+N', click: () => actions.go('/new') },
-        { label: 'Open…', accelerator: 'CmdOrCtrl+O', click: () => actions.openFile() },
-        { label: 'Show Data Folder', click: () => actions.openHome() },
+        { label: words.newRun, accelerator: 'CmdOrCtrl+N', click: () => actions.go('/new') },
+        { label: words.open, accelerator: 'CmdOrCtrl+O', click: () => actions.openFile() },
+        { label: words.data, click: () => actions.openHome() },
         ...(isMac ? [] : [{ type: 'separator' as const }, settings]),
         { type: 'separator' }, isMac ? { role: 'close' } : { role: 'quit' },
       ],
     },
     { role: 'editMenu' },
     {
-      label: '&Go',
-      submenu: PAGES.map(([label, page], index) => ({ label, accelerator: `CmdOrCtrl+${index + 1}`, click: () => actions.go(page) })),
+      label: words.go,
+      submenu: PAGES.map(([key, page], index) => ({ label: words[key], accelerator: `CmdOrCtrl+${index + 1}`, click: () => actions.go(page) })),
     },
     {
-      label: '&View',
+      label: words.view,
       submenu: [
         { role: 'resetZoom' }, { role: 'zoomIn' }, { role: 'zoomOut' }, { type: 'separator' }, { role: 'togglefullscreen' },
         ...(packaged ? [] : [{ type: 'separator' as const }, { role: 'reload' as const }, { role: 'toggleDevTools' as const }]),
@@ -48,8 +49,8 @@ export function appMenu(actions: MenuActions, platform: NodeJS.Platform, package
     {
       role: 'help',
       submenu: [
-        { label: 'Logs', accelerator: 'CmdOrCtrl+Shift+L', click: () => actions.go('/logs') },
-        { label: 'The DRTune Paper', click: () => actions.openLink(PAPER) },
+        { label: words.logs, accelerator: 'CmdOrCtrl+Shift+L', click: () => actions.go('/logs') },
+        { label: words.paper, click: () => actions.openLink(PAPER) },
       ],
     },
   ];
@@ -58,19 +59,19 @@ export function appMenu(actions: MenuActions, platform: NodeJS.Platform, package
 export interface TrayActions { show(): void; stop(id: string): void; resume(id: string): void; quit(): void }
 
 /** @param run the running one, or else the last that was stopped from here */
-export function trayMenu(run: Pick<RunSummary, 'id' | 'name' | 'state' | 'step' | 'iterations'> | null, actions: TrayActions): MenuItemConstructorOptions[] {
+export function trayMenu(run: Pick<RunSummary, 'id' | 'name' | 'state' | 'step' | 'iterations'> | null, actions: TrayActions, words: NativeWords = NATIVE.en): MenuItemConstructorOptions[] {
   const about: MenuItemConstructorOptions[] = run
     ? [
-      { label: trayLine(run), enabled: false },
+      { label: trayLine(run, words), enabled: false },
       run.state === 'running'
-        ? { label: 'Pause (keeps what is learnt)', click: () => actions.stop(run.id) }
-        : { label: 'Resume', enabled: run.state === 'stopped', click: () => actions.resume(run.id) },
+        ? { label: words.pause, click: () => actions.stop(run.id) }
+        : { label: words.resume, enabled: run.state === 'stopped', click: () => actions.resume(run.id) },
     ]
-    : [{ label: 'Nothing is running', enabled: false }];
-  return [{ label: 'Show DRTune Studio', click: () => actions.show() }, { type: 'separator' }, ...about, { type: 'separator' }, { label: 'Quit', click: () => actions.quit() }];
+    : [{ label: words.idle, enabled: false }];
+  return [{ label: words.show, click: () => actions.show() }, { type: 'separator' }, ...about, { type: 'separator' }, { label: words.quit, click: () => actions.quit() }];
 }
 
-export function trayLine({ name, state, step, iterations }: Pick<RunSummary, 'name' | 'state' | 'step' | 'iterations'>): string {
+export function trayLine({ name, state, step, iterations }: Pick<RunSummary, 'name' | 'state' | 'step' | 'iterations'>, words: NativeWords = NATIVE.en): string {
   const short = name.length > 40 ? `${name.slice(0, 39)}…` : name;
-  return state === 'running' ? `${short}: ${Math.floor((100 * step) / Math.max(1, iterations))} %` : `${short}: ${state} at ${step} of ${iterations}`;
+  return state === 'running' ? `${short}: ${Math.floor((100 * step) / Math.max(1, iterations))} %` : `${short}: ${words.states[state]}, ${words.of(step, iterations)}`;
 }

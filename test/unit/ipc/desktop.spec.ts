@@ -10,6 +10,7 @@ import { logTailSchema, releaseSchema, type GivenFile } from '../../../src-main/
 import { filesOf, GivenFiles, readGiven } from '../../../src-main/ipc/given-files.ts';
 import { outwardAddress } from '../../../src-main/ipc/links.ts';
 import { appMenu, trayLine, trayMenu } from '../../../src-main/ipc/menu.ts';
+import { followLanguage, NATIVE, nativeWords } from '../../../src-main/ipc/native-words.ts';
 import { keepWindow, recallWindow } from '../../../src-main/ipc/window-state.ts';
 import { config, tempHome } from '../../helpers/temp-home.ts';
 
@@ -130,6 +131,26 @@ describe('the menus', () => {
     expect(JSON.stringify(appMenu(actions, platform, true))).not.toContain('toggleDevTools');
     expect(JSON.stringify(appMenu(actions, platform, false))).toContain('toggleDevTools');
     expect(JSON.stringify(appMenu(actions, platform, true))).toContain('quit');
+  });
+
+  it('speak the chosen language, or the system\'s, and follow a change', async () => {
+    expect(nativeWords('system', 'de-AT')).toBe(NATIVE.de);
+    expect(nativeWords('ja', 'de-AT')).toBe(NATIVE.ja);
+    expect(nativeWords('system', 'fr')).toBe(NATIVE.en);
+    const labels = (language: keyof typeof NATIVE): string[] => appMenu(actions, 'linux', true, NATIVE[language]).flatMap(({ label, submenu }) => [label, ...(Array.isArray(submenu) ? submenu.map((each) => each.label) : [])]).filter((label) => label !== undefined);
+    expect(labels('de')).toContain('Neuer Lauf');
+    expect(new Set([labels('en'), labels('de'), labels('zh'), labels('ja')].map((each) => each.length)).size).toBe(1);
+    expect(trayLine({ name: 'A', state: 'stopped', step: 3, iterations: 9 }, NATIVE.de)).toBe('A: angehalten, 3 von 9 Iterationen');
+    const settings = { language: 'en' };
+    let changed: (name: string) => void = () => {};
+    const heard: unknown[] = [];
+    followLanguage({ on: (listener: (name: string) => void) => ((changed = listener), () => {}), handlers: { 'settings.get': async () => settings } } as never, 'de', (words) => heard.push(words));
+    for (const next of ['en', 'zh', 'system']) {
+      settings.language = next;
+      changed('system');
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    expect(heard).toEqual([NATIVE.en, NATIVE.zh, NATIVE.de]);
   });
 
   it('the tray pauses what runs and resumes what was stopped', () => {
