@@ -7,6 +7,7 @@ export const OPTIMIZERS = ['adamw', 'adafactor', 'prodigy'] as const;
 export const LONG_PROMPTS = ['truncate', 'chunk'] as const;
 export const PROMPT_SYNTAXES = ['plain', 'a1111'] as const;
 export const ENGINES = ['auto', 'tensorflow', 'webgpu', 'wasm'] as const;
+export const TRAINED = ['lora', 'full'] as const;
 export const LORA_METHODS = ['lora', 'dora', 'lokr'] as const;
 export const LORA_TARGETS = ['to_q', 'to_k', 'to_v', 'to_out.0'] as const;
 
@@ -156,6 +157,8 @@ export const runConfigSchema = z.strictObject({
   normalize: z.boolean().default(false),
   /** Scored at every sample point, never trained on. */
   heldOutRewards: z.array(rewardTermSchema).default([]),
+  /** lora: add-on weights beside the frozen network; full: every weight of the UNet itself, at seven times its size in memory. */
+  train: z.enum(TRAINED).default('lora'),
   lora: loraSchema.prefault({}),
   optimizer: optimizerSchema.prefault({}),
   lrSchedule: lrScheduleSchema.prefault({}),

@@ -7,6 +7,7 @@ import { assert } from '../base/errors.ts';
 import { convolve, filterGradient, inputGradient, type Padding2D } from './convolution.ts';
 import { customOp } from './custom-op.ts';
 import { fused } from './fused.ts';
+import { needGradient } from './tape.ts';
 import { tf, type Tensor, type Tensor4D } from './tf.ts';
 
 export { attention } from './attention.ts';
@@ -21,6 +22,7 @@ export type { Padding2D } from './convolution.ts';
  * @returns [B, h, w, C]
  */
 export function groupNorm(x: Tensor, gamma: Tensor, beta: Tensor, groups: number, eps: number): Tensor {
+  if (needGradient([gamma, beta]).includes(true)) return tf.add(tf.mul(groupNorm(x, tf.ones(gamma.shape), tf.zeros(beta.shape), groups, eps), gamma), beta); // by the tape
   const [B, h, w, C] = x.shape as [number, number, number, number];
   assert(x.rank === 4 && C % groups === 0, () => `groupNorm: x [${x.shape}] with ${groups} groups`);
   const pixels = h * w;
@@ -70,6 +72,7 @@ export function groupNorm(x: Tensor, gamma: Tensor, beta: Tensor, groups: number
  * @param beta [C] frozen
  */
 export function layerNorm(x: Tensor, gamma: Tensor, beta: Tensor, eps: number): Tensor {
+  if (needGradient([gamma, beta]).includes(true)) return tf.add(tf.mul(layerNorm(x, tf.ones(gamma.shape), tf.zeros(beta.shape), eps), gamma), beta);
   const normalise = (t: Tensor): { normal: Tensor; inverse: Tensor } => {
     const centred = tf.sub(t, tf.mean(t, -1, true));
     const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), eps)); // [..., 1]

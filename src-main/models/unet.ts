@@ -2,10 +2,10 @@
 import { assert } from '../base/errors.ts';
 import { scope } from '../engine/scope.ts';
 import { tf, type Tensor, type Tensor2D, type Tensor3D, type Tensor4D } from '../engine/tf.ts';
-import { keeping, type Engine } from '../engine/engine.ts';
+import { keeping, type Engine, type TensorTree } from '../engine/engine.ts';
 import { diffusersActivations } from '../nn/activations.ts';
 import { sinusoidalEmbedding, timestepEmbedding } from '../nn/embeddings.ts';
-import { adaptableModules, blockAdapter, blockScale, loraConv, loraLinear, mergedWeights, type Adapter, type BlockAdapter, type LoraModule, type LoraTarget } from '../nn/lora.ts';
+import { adaptableModules, blockAdapter, blockScale, isFull, loraConv, loraLinear, mergedWeights, ownWeights, type Adapter, type BlockAdapter, type LoraModule, type LoraTarget } from '../nn/lora.ts';
 import { downsample, normConv, resnet, upsample, type ResnetOptions } from '../nn/resnet.ts';
 import { textKeysAndValues, transformer2d, type TransformerOptions } from '../nn/transformer.ts';
 import type { Weights } from '../nn/parameters.ts';
@@ -65,14 +65,14 @@ export function loadUNet(anyEngine: Engine, files: ModelFiles, { precision, memo
   const whole = memory === 'residuals' && 4 * resident.parameters <= wholeTraceBytes;
   const code = JSON.stringify(config);
   /** @param context text, or keys and values made of it */
-  const run = (weights: Weights, adapter: Adapter | null, context: Weights, { sample, timestep, pooled, timeIds, guidance }: Omit<UNetInputs, 'text'>): Tensor4D => scope(() => {
+  const run = (weights: Weights, adapter: Adapter | null, context: Weights, { sample, timestep, pooled, timeIds, guidance }: Omit<UNetInputs, 'text'>, by = engine): Tensor4D => scope(() => {
     const times = typeof timestep === 'number' ? new Array<number>(sample.shape[0]).fill(timestep) : [...timestep];
     assert(!config.added === !(pooled && timeIds) && (config.timeCondDim === null) === !guidance, () => `the UNet was given pooled text ${pooled?.shape}, sizes ${timeIds?.shape} and guidance ${guidance?.shape}`);
     const tensors: Weights = { ...context, sample, timestep: tf.tensor1d(times, 'float32'), ...(pooled && timeIds && { pooled, timeIds }), ...(guidance && { guidance }) };
-    if (!whole) return unetForward(engine, config, weights, adapter, tensors) as Tensor4D;
+    if (!whole) return unetForward(by, config, weights, adapter, tensors) as Tensor4D;
     const scale = adapter?.scale ?? 0;
-    const traced = engine.trace(`unet ${scale} ${code}`, (w: Weights, modules: ReturnType<typeof adapterTree>, input: Weights) =>
-      unetForward(engine, config, w, adapter && { scale, modules }, input));
+    const traced = by.trace(`unet ${scale} ${code}`, (w: Weights, modules: ReturnType<typeof adapterTree>, input: Weights) =>
+      unetForward(by, config, w, adapter && { scale, modules }, input));
     return traced(weights, adapterTree(adapter), tensors) as Tensor4D;
   });
   return {
@@ -80,8 +80,15 @@ export function loadUNet(anyEngine: Engine, files: ModelFiles, { precision, memo
     get weights() {
       return resident.get();
     },
-    forward: (adapter, { text, ...inputs }) => run(resident.get(), adapter, { text }, inputs),
+    forward(adapter, { text, ...inputs }) {
+      if (!adapter || !isFull(adapter)) return run(resident.get(), adapter, { text }, inputs);
+      return scope(() => run(ownWeights(resident.get(), adapter), null, { text }, inputs, learning(engine)));
+    },
     bind(adapter, { text, ...conditions }) {
+      if (adapter && isFull(adapter)) {
+        const own = scope(() => ownWeights(resident.get(), adapter));
+        return { forward: (sample, timestep) => run(own, null, { text }, { ...conditions, sample, timestep }), dispose: () => tf.dispose(own as Record<string, Tensor>) };
+      }
       const weights = resident.get();
       const made = scope(() => {
         const context = Object.assign({}, ...attentions(config).map(({ path, ...options }) => textKeysAndValues(options, weights, adapter, path, text))) as Record<string, Tensor>;
@@ -92,6 +99,15 @@ export function loadUNet(anyEngine: Engine, files: ModelFiles, { precision, memo
     },
     loraTargets: (targets) => unetLoraTargets(config, targets),
   };
+}
+
+/** The engine with blocks' weights where their adapters are: to be differentiated. */
+function learning(engine: Engine): Engine {
+  const trace: Engine['trace'] = (key, block, options) => {
+    const traced = engine.trace(`${key} learning`, (_none: Weights, given: { weights: Weights; adapter: TensorTree }, input) => block(given.weights as never, given.adapter as never, input as never), options);
+    return (weights, adapter, input) => traced({}, { weights: weights as unknown as Weights, adapter }, input);
+  };
+  return { ...engine, trace };
 }
 
 /** What LoRA may adapt, with each module's name in the original layout. */

@@ -12,9 +12,10 @@ import type { ParameterList, Weights } from './parameters.ts';
 /**
  * Matrices by the ends of their names in PEFT's files, in the order in which they are trained:
  * lora_A [rank, in], lora_B [out, rank]; DoRA's magnitudes [1, out]; LoKr's lokr_w1 [l, m] and lokr_w2 [k, n], each also as a product of two
- * ([l, rank] and [rank, m]), with out = l k and in = m n.
+ * ([l, rank] and [rank, m]), with out = l k and in = m n. A network that is tuned in full has its own weight [out, in] and bias [1, out] instead
+ * (a norm's both [1, size]).
  */
-export const MATRICES = ['lora_A.weight', 'lora_B.weight', 'lora_magnitude_vector', 'lokr_w1', 'lokr_w1_a', 'lokr_w1_b', 'lokr_w2', 'lokr_w2_a', 'lokr_w2_b'] as const;
+export const MATRICES = ['lora_A.weight', 'lora_B.weight', 'lora_magnitude_vector', 'lokr_w1', 'lokr_w1_a', 'lokr_w1_b', 'lokr_w2', 'lokr_w2_a', 'lokr_w2_b', 'weight', 'bias'] as const;
 export type MatrixName = (typeof MATRICES)[number];
 
 /** One module's matrices, in torch's orientation; `strength` [1, 1] is a DoRA's share of the way from the base's weight to its own. */
@@ -74,6 +75,19 @@ export function blockAdapter(adapter: Adapter | null, path: string, modules: rea
   return block;
 }
 
+/** Whether an adapter is a whole network's own weights. */
+export function isFull({ modules }: Adapter): boolean {
+  return Object.values(modules).some((own) => own?.matrices.weight);
+}
+
+/** Those weights as layers see them. @param weights the base's, for their shapes */
+export function ownWeights(weights: Weights, { modules }: Adapter): Weights {
+  return Object.fromEntries(Object.entries(modules).flatMap(([path, own]) => (['weight', 'bias'] as const).flatMap((end) => {
+    const [base, rows] = [weights[`${path}.${end}`], own?.matrices[end]];
+    return base && rows ? [[`${path}.${end}`, base.rank === 4 ? like(base, rows) : tf.reshape(rows, base.shape)]] : [];
+  })));
+}
+
 /** The adapter's scale for a block that it adapts, 0 for others: those have one trace whatever the adapter. */
 export function blockScale(adapter: Adapter | null, block: BlockAdapter): number {
   return adapter && Object.keys(block).length > 0 ? adapter.scale : 0;
@@ -127,6 +141,7 @@ export function mergedWeight(weight: Tensor, own: LoraMatrices, scale: number): 
   if (!own.lora_magnitude_vector) return tf.add(weight, added);
   const { ofBase, ofUpdate } = magnitudes(weight, own, scale);
   const rows = (factors: Tensor): Tensor => (weight.rank === 2 ? tf.reshape(factors, [-1, 1]) : factors); // [1, out] fits filters as it is
+  if (!own.strength) return tf.mul(tf.add(weight, added), rows(ofBase)); // their sum may be small against both
   return tf.add(tf.mul(weight, rows(ofBase)), tf.mul(added, rows(ofUpdate)));
 }
 

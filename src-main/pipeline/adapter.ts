@@ -4,7 +4,9 @@ import { AppError } from '../base/errors.ts';
 import { TorchGenerator } from '../engine/rng.ts';
 import { readFloatsSync, scope } from '../engine/scope.ts';
 import { tf, type Tensor2D } from '../engine/tf.ts';
-import { LORA_PARTS, MATRICES, type Adapter, type LoraMatrices, type LoraModule, type LoraPart, type LoraSet, type LoraTarget } from '../nn/lora.ts';
+import { toTorchLayout } from '../weights/layout.ts';
+import type { Weights } from '../nn/parameters.ts';
+import { isFull, LORA_PARTS, MATRICES, type Adapter, type LoraMatrices, type LoraModule, type LoraPart, type LoraSet, type LoraTarget } from '../nn/lora.ts';
 
 /** What fresh adapters are made of. */
 export interface AdapterOptions {
@@ -59,9 +61,23 @@ export function factorization(size: number, factor: number): [number, number] {
   return [m, n];
 }
 
+/** A network's own weights, in torch's orientation, as an adapter; copies. @param weights by state-dict key, as the engine has them */
+export function wholeAdapter(weights: Weights): Adapter {
+  const modules: Record<string, LoraModule> = {};
+  for (const [key, weight] of Object.entries(weights)) {
+    const { shape, data } = toTorchLayout(weight);
+    const [path, end] = [key.slice(0, key.lastIndexOf('.')), key.slice(key.lastIndexOf('.') + 1)];
+    const rows = shape.length === 1 ? 1 : shape[0]!;
+    const tensor = tf.tensor2d(data.slice(), [rows, data.length / rows]);
+    modules[path] = { ...modules[path], matrices: { ...modules[path]?.matrices, [end]: tensor }, ...(shape.length === 4 && { kernel: [shape[2]!, shape[3]!] as const }) };
+  }
+  return { scale: 1, modules };
+}
+
 /** What an adapter is, by its matrices. */
-export function methodOf({ modules }: Adapter): 'lora' | 'dora' | 'lokr' {
-  const all = Object.values(modules);
+export function methodOf(adapter: Adapter): 'lora' | 'dora' | 'lokr' | 'full' {
+  const all = Object.values(adapter.modules);
+  if (isFull(adapter)) return 'full';
   if (all.some((own) => own && !own.matrices['lora_B.weight'])) return 'lokr';
   return all.some((own) => own?.matrices.lora_magnitude_vector) ? 'dora' : 'lora';
 }
@@ -109,6 +125,7 @@ export function adapterHash(adapter: Adapter): string {
  * @throws AppError where two adapt one module and one of them is no plain LoRA
  */
 export function combineAdapters(parts: ReadonlyArray<{ readonly adapter: Adapter; readonly strength: number }>): Adapter {
+  if (parts.some(({ adapter, strength }) => isFull(adapter) && (strength !== 1 || parts.length > 1))) throw new AppError('config', 'A network tuned in full has no strength but 1, and goes with no LoRA.', { hint: 'Set the strength to 1.' });
   const paths = new Set(parts.flatMap(({ adapter }) => Object.keys(adapter.modules)));
   const [only] = parts;
   const single = parts.length === 1 && only !== undefined && (only.strength === 1 || Object.values(only.adapter.modules).every((own) => !own?.matrices.lora_magnitude_vector));

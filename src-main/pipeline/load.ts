@@ -14,6 +14,7 @@ import { expectedPooledSize, loadUNet, type UNet, type UNetInputs } from '../mod
 import { unetConfig, type UNetConfig } from '../models/unet-config.ts';
 import { loadVae, type Vae } from '../models/vae.ts';
 import { openScheduler } from '../schedulers/index.ts';
+import { wholeAdapter } from './adapter.ts';
 import { conditioner, type TextEncoder } from './conditioning.ts';
 import { correctedScheduler, isOldSampleSize } from './old-settings.ts';
 import type { Conditioning, Pipeline, PipelineMemory, PromptOptions } from './pipeline.ts';
@@ -148,6 +149,7 @@ function buildPipeline({ engine, files, name, encoders, unet, vae, leave }: Load
     decode: (latents) => visit('vae', [vae], () => vae.decode(latents)),
     encode: (images) => visit('vae', [vae], () => vae.encode(images)),
     loraTargets: (targets) => unet.loraTargets(targets),
+    ownAdapter: () => wholeAdapter(unet.weights),
     rowNorms: (part, path) => scope(() => {
       const { weights } = part === 'unet' ? unet : encoders[part === 'text_encoder' ? 0 : 1]!.model;
       return rowNorms(weights[`${path}.weight`]!);

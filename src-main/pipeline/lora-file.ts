@@ -57,8 +57,28 @@ export function readLora(path: string, options: ReadLoraOptions & { readonly tar
   return unet!; // a file without modules is refused
 }
 
+/** How checkpoints of a network tuned in full are named. */
+export const FULL_FILE = 'unet.safetensors';
+const isFullFile = (path: string): boolean => basename(path) === FULL_FILE;
+
+/** The UNet's own weights, by diffusers' keys behind "unet.". */
+function readFull(path: string): Adapter {
+  using file = openTensorFile(path);
+  const modules: Record<string, LoraModule> = {};
+  for (const [key, { shape }] of file.entries) {
+    const [, module, end] = /^unet\.(.+)\.(weight|bias)$/.exec(key) ?? [];
+    if (module === undefined || end === undefined) throw new AppError('weights', `${path} has "${key}", which is no weight of a UNet.`);
+    const rows = shape.length === 1 ? 1 : shape[0]!;
+    const values = readFinite(file, key);
+    const matrices = { ...modules[module]?.matrices, [end]: tf.tensor2d(values, [rows, values.length / rows]) };
+    modules[module] = { ...modules[module], matrices, ...(shape.length === 4 && { kernel: [shape[2]!, shape[3]!] as const }) };
+  }
+  return { scale: 1, modules };
+}
+
 /** Reads a run's LoRA with those of its text encoders; the caller disposes it. @throws AppError('weights') as {@link readLoras} */
 export function readRunLora(path: string, modules: LoraModules): Adapter {
+  if (isFullFile(path)) return readFull(path);
   return adapterOfSet(readLoras(path, modules));
 }
 

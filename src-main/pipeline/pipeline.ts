@@ -107,6 +107,8 @@ export interface Pipeline {
   encode(images: Tensor4D): Tensor4D;
   /** Linear layers and convolutions of the UNet whose diffusers path ends in one of `targets`. */
   loraTargets(targets: readonly string[]): LoraTarget[];
+  /** The UNet's weights as an adapter of their own, to be tuned in full; the caller's. */
+  ownAdapter(): Adapter;
   /** |W| of each row of a module's weight, [1, out]. @param path of the module */
   rowNorms(part: LoraPart, path: string): Tensor2D;
   /** Every module that a LoRA file may adapt. */

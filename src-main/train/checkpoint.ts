@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import { AppError, errorLine } from '../base/errors.ts';
 import type { ScoredPoint } from '../contract/best.ts';
 import type { PictureMeasures, ToldEvent } from '../contract/events.ts';
-import type { Adapter } from '../nn/lora.ts';
+import { isFull, type Adapter } from '../nn/lora.ts';
 import { setOf } from '../pipeline/adapter.ts';
+import { FULL_FILE } from '../pipeline/lora-file.ts';
 import { parameterKey, writeDiffusersLora } from '../pipeline/lora/write.ts';
 import { openSafetensors, writeSafetensors, type TensorData } from '../weights/safetensors.ts';
 import type { OptimizerState } from './optimizers/optimizer.ts';
@@ -96,9 +97,10 @@ export function writeCheckpoint(runDir: string, state: TrainerState, shape: Chec
     state.recent = state.recent.filter((event) => 'step' in event && event.step > before);
     rmSync(temporary, { recursive: true, force: true });
     mkdirSync(temporary, { recursive: true });
-    writeDiffusersLora(join(temporary, LORA_FILE), setOf(adapter));
+    const weights = isFull(adapter) ? FULL_FILE : LORA_FILE;
+    writeDiffusersLora(join(temporary, weights), setOf(adapter));
     writeState(join(temporary, STATE_FILE), state, shape);
-    const sha256 = { [LORA_FILE]: sha256Of(join(temporary, LORA_FILE)), [STATE_FILE]: sha256Of(join(temporary, STATE_FILE)) };
+    const sha256 = { [weights]: sha256Of(join(temporary, weights)), [STATE_FILE]: sha256Of(join(temporary, STATE_FILE)) };
     const index: Index = {
       version: 1, step: state.step, optimizerStep: state.optimizer.step, optimizerNumbers: state.optimizer.numbers, averageUpdates: state.averageUpdates,
       skippedInARow: state.skippedInARow, skipped: state.skipped, alarmsOn: [...state.alarmsOn], baseline: state.baseline, points: state.points, recent: state.recent, sha256,
@@ -109,7 +111,7 @@ export function writeCheckpoint(runDir: string, state: TrainerState, shape: Chec
     renameSync(temporary, folder);
     flushFolder(checkpointsFolder(runDir));
     dropOldStates(runDir);
-    return { file: `checkpoints/${name}/${LORA_FILE}`, sha256: sha256[LORA_FILE]!, bytes: checkpointBytes(folder) };
+    return { file: `checkpoints/${name}/${weights}`, sha256: sha256[weights]!, bytes: checkpointBytes(folder) };
   } catch (cause) {
     rmSync(temporary, { recursive: true, force: true });
     if (cause instanceof AppError) throw cause;
@@ -122,7 +124,8 @@ const checkpointBytes = (folder: string): number => readdirSync(folder).reduce((
 /** The LoRA of a checkpoint that is there, as {@link writeCheckpoint} told of it. */
 export function storedCheckpoint(runDir: string, step: number): WrittenCheckpoint {
   const folder = join(checkpointsFolder(runDir), checkpointName(step));
-  return { file: `checkpoints/${checkpointName(step)}/${LORA_FILE}`, sha256: sha256Of(join(folder, LORA_FILE)), bytes: checkpointBytes(folder) };
+  const weights = existsSync(join(folder, FULL_FILE)) ? FULL_FILE : LORA_FILE;
+  return { file: `checkpoints/${checkpointName(step)}/${weights}`, sha256: sha256Of(join(folder, weights)), bytes: checkpointBytes(folder) };
 }
 
 function writeState(file: string, state: TrainerState, shape: CheckpointShape): void {

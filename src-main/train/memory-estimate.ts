@@ -15,6 +15,8 @@ export interface RunSize {
   readonly guided: boolean;
   readonly loraRank: number;
   readonly loraTargets: readonly string[];
+  /** Every weight of the UNet is tuned. */
+  readonly full?: boolean;
   /** The text encoders learn too, and stay. */
   readonly textEncoder?: boolean;
   /** A second copy of the LoRA: its average. */
@@ -102,8 +104,8 @@ function keptBytes(part: PartFacts, precision: Precision, half: boolean): number
 }
 
 /** Values, both moments, the average, the gradient as numbers; tensors and gradients on the engine. */
-function loraBytes(facts: MemoryFacts, { loraRank, loraTargets, average }: RunSize): number {
-  const values = loraRank * loraTargets.reduce((sum, target) => sum + (facts.loraSizes[target] ?? 0), 0);
+function loraBytes(facts: MemoryFacts, { loraRank, loraTargets, average, full }: RunSize): number {
+  const values = full ? facts.parts.find(({ part }) => part === 'unet')!.parameters : loraRank * loraTargets.reduce((sum, target) => sum + (facts.loraSizes[target] ?? 0), 0);
   return values * 4 * (average ? 9 : 7);
 }
 

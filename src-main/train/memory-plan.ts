@@ -11,7 +11,7 @@ import { estimate, type MemoryChoice, type RunSize } from './memory-estimate.ts'
 /** A training run as the estimate sees it. @param prompts kept encoded */
 export function runSize(config: RunConfig, width: number, height: number, prompts: number): RunSize {
   return {
-    width, height, batch: config.batch, guided: Math.max(config.guidance, config.guidanceRange?.[1] ?? 0) > 1, loraRank: config.lora.rank, loraTargets: config.lora.targets, textEncoder: config.lora.textEncoder,
+    width, height, batch: config.batch, guided: Math.max(config.guidance, config.guidanceRange?.[1] ?? 0) > 1, loraRank: config.lora.rank, loraTargets: config.lora.targets, textEncoder: config.lora.textEncoder, full: config.train === 'full',
     average: config.ema > 0, kl: config.kl > 0, prompts, rewardBytes: rewardBytes(config), gradient: true,
   };
 }

@@ -128,8 +128,11 @@ function pictureSize(config: RunConfig, pipeline: Pipeline): { width: number; he
   return { width, height };
 }
 
-/** Settings of the LoRA that contradict each other. @throws AppError('config') */
-function checkLora({ lora: { method, rankDropout, rankStabilized, factor, initFile } }: RunConfig): void {
+/** Settings of what is trained that contradict each other. @throws AppError('config') */
+function checkLora({ train, lora: { method, rankDropout, rankStabilized, factor, initFile, textEncoder } }: RunConfig): void {
+  if (train === 'full' && (method !== 'lora' || rankDropout > 0 || initFile !== undefined || textEncoder)) {
+    throw new AppError('config', 'train is full, which tunes the UNet without a LoRA; lora.method, rankDropout, initFile and textEncoder are of a LoRA.', { hint: 'Leave them out, or set train to lora.' });
+  }
   if (method !== 'lora' && rankDropout > 0) throw new AppError('config', `lora.rankDropout leaves ranks out, which the method ${method} does not allow.`, { hint: 'Set it to 0, or lora.method to lora.' });
   if (method !== 'lokr' && factor !== -1) throw new AppError('config', `lora.factor is of the method lokr, and lora.method is ${method}.`, { hint: 'Leave it out.' });
   if (initFile !== undefined && rankStabilized) throw new AppError('config', 'lora.rankStabilized is for a LoRA that begins at zero: the file of lora.initFile has a scale of its own.', { hint: 'Leave one of them out.' });
@@ -141,6 +144,7 @@ const TEXT_TARGETS = /\.(q_proj|k_proj|v_proj|out_proj)$/;
 /** The adapter a run begins with: from `lora.initFile`, otherwise one by the seed that changes nothing. The caller frees it. */
 export function startAdapter({ config, pipeline }: Session): Adapter {
   const { method, rank, alpha, rankStabilized, factor, targets, initFile, textEncoder } = config.lora;
+  if (config.train === 'full') return pipeline.ownAdapter();
   const unet = pipeline.loraTargets(targets);
   if (unet.length === 0) throw new AppError('config', `No linear layer or convolution of ${pipeline.info.name}'s network ends in ${targets.join(' or ')}.`, { hint: 'The usual targets are to_q, to_k, to_v and to_out.0.' });
   const { unet: _, ...text } = pipeline.loraModules();

@@ -1,5 +1,5 @@
 /** Every setting of a run with the words the form shows: unit, what it does, what too little and too much look like. */
-import { ALGORITHMS, ENGINES, LONG_PROMPTS, LORA_METHODS, OPTIMIZERS, PROMPT_SYNTAXES, runConfigSchema, SCHEDULERS, type RunConfig } from '#contract/run.ts';
+import { ALGORITHMS, ENGINES, LONG_PROMPTS, LORA_METHODS, OPTIMIZERS, PROMPT_SYNTAXES, runConfigSchema, SCHEDULERS, TRAINED, type RunConfig } from '#contract/run.ts';
 
 export interface SettingField {
   path: string; label: string; group: string; unit?: string; what: string; less?: string; more?: string;
@@ -28,6 +28,10 @@ const OPTIMIZER_WORDS: Readonly<Record<RunConfig['optimizer']['kind'], string>> 
   prodigy: 'Finds its step size by itself: leave the learning rate at 1. Slow in the first 20 iterations.',
 };
 
+const TRAINED_WORDS: Readonly<Record<RunConfig['train'], string>> = {
+  lora: 'Small add-on weights; the model stays as it is.',
+  full: 'Every weight of the UNet: seven times its size in memory, and a learning rate a tenth of a LoRA’s. Exported as a whole model.',
+};
 const METHOD_WORDS: Readonly<Record<RunConfig['lora']['method'], string>> = {
   lora: 'The usual one; every program reads it.',
   dora: 'A LoRA that learns the size of each output apart from its direction: more from a small rank, slower iterations.',
@@ -65,6 +69,7 @@ export const SETTING_FIELDS: readonly SettingField[] = [
   { path: 'rewardOn', label: 'Reward on', group: 'Which steps are trained', kind: 'select', options: ['prediction', 'x0'], what: 'Only for drtune with an early stop. prediction: the reward sees the picture predicted there. x0: sampling runs to the end and the reward sees the true picture; slower, often better.' },
   { path: 'renoise', label: 'Noised again', group: 'Which steps are trained', unit: 'times', kind: 'number', min: 0, what: 'Only for draft-lv: how often the finished picture is noised again to learn from.', less: 'a noisy gradient', more: 'slow iterations' },
   { path: 'worstCase', label: 'Worst-case push', group: 'Which steps are trained', kind: 'number', min: 0, step: 0.5, what: 'Before the reward’s gradient is taken, pixels move this far, all together, towards a worse reward; 0 is off. It makes gaming the reward harder. At 512 pixels, 1 to 10.', less: 'no effect', more: 'the reward hardly rises' },
+  { path: 'train', label: 'What is trained', group: 'LoRA', kind: 'select', options: TRAINED, says: TRAINED_WORDS, what: 'Add-on weights, or the network itself.' },
   { path: 'lora.method', label: 'Form', group: 'LoRA', kind: 'select', options: LORA_METHODS, says: METHOD_WORDS, what: 'What the add-on weights look like.' },
   { path: 'lora.rank', label: 'Rank', group: 'LoRA', kind: 'number', min: 1, what: 'How much the add-on weights can express.', less: 'cannot follow the reward', more: 'large files, quicker gaming of the reward' },
   { path: 'lora.alpha', label: 'Alpha', group: 'LoRA', kind: 'optional-number', min: 0, step: 1, what: 'Strength is alpha / rank; equal to the rank if left empty.', less: 'slow learning', more: 'unstable learning' },

@@ -14,9 +14,9 @@ import type { Engine } from '../../engine/engine.ts';
 import { openModelFiles, type ModelFiles } from '../../models/files.ts';
 import type { LoraSet } from '../../nn/lora.ts';
 import type { TensorType } from '../../weights/source.ts';
-import { disposeLoras, lorasHash, methodOf } from '../adapter.ts';
+import { disposeLoras, lorasHash, methodOf, setOf } from '../adapter.ts';
 import { openPipeline } from '../load.ts';
-import { readLoras } from '../lora-file.ts';
+import { readLoras, readRunLora } from '../lora-file.ts';
 import type { Pipeline, PipelineMemory } from '../pipeline.ts';
 import { sampleAt } from '../sample.ts';
 import { makeFolder, mergedBytes, merging } from './merge.ts';
@@ -87,7 +87,7 @@ export async function exportRunLora(engine: Engine, request: ExportRequest, work
     rmSync(staging, { recursive: true, force: true });
     pipeline = await openPipeline(engine, model.path, { name: model.name, memory: sparing });
     const modules = pipeline.loraModules();
-    set = readLoras(request.checkpoint, modules);
+    set = setOf(readRunLora(request.checkpoint, modules));
     checkForm(format, set);
     await pipeline.load(work);
     const base = await paint(pipeline, {}, request.prompt, work, 'painting with the base model');
@@ -132,6 +132,7 @@ export async function exportRunLora(engine: Engine, request: ExportRequest, work
 
 /** What a form cannot hold. @throws AppError('config') */
 function checkForm(format: ExportFormat, { unet, ...text }: LoraSet): void {
+  if (format !== 'merged' && methodOf(unet!) === 'full') throw new AppError('config', 'This run tuned the whole network, so there is no LoRA to export.', { hint: 'Export it as merged: a whole model.' });
   if (format === 'diffusers' && methodOf(unet!) === 'lokr') throw new AppError('config', 'diffusers reads no LoKr for Stable Diffusion.', { hint: 'Export it as peft or kohya, or merged into the model.' });
   if (format === 'peft' && Object.keys(text).length > 0) throw new AppError('config', "PEFT's folder holds one network, and this run trained text encoders too.", { hint: 'Export it as diffusers or kohya, or merged into the model.' });
 }

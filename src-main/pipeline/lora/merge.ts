@@ -27,6 +27,7 @@ export function mergedSource(source: TensorSource, adapter: Adapter | undefined)
   if (!adapter) return source;
   const found = new Map<string, LoraMatrices>();
   for (const [module, own] of Object.entries(adapter.modules)) {
+    if (own?.matrices.bias) found.set(`${module}.bias`, { weight: own.matrices.bias });
     const key = [`${module}.weight`, `${module.replace(/^text_model\./, '')}.weight`].find((each) => source.entries.has(each));
     if (key && own) found.set(key, own.matrices);
   }
@@ -45,6 +46,7 @@ export function mergedSource(source: TensorSource, adapter: Adapter | undefined)
 
 /** @param values the weight, [out, in * kh * kw] */
 function mergedValues(values: Float32Array<ArrayBuffer>, own: LoraMatrices, scale: number, what: () => string): Float32Array<ArrayBuffer> {
+  if (own.weight) return Float32Array.from(readFloatsSync(own.weight)); // tuned in full
   return scope(() => {
     const { shape: [rows, columns], size } = update(own);
     if (size !== values.length) throw new AppError('weights', `${what()}, which the LoRA's ${size} values do not fit.`);
@@ -239,7 +241,7 @@ function* fileToFile(files: ModelFiles, set: LoraSet, out: string, lora: string)
   for (const tensor of parts.originals()) {
     const { part, from } = layout.get(tensor.name)!;
     const modules = part === 'vae' ? undefined : set[part]?.modules;
-    if (!modules || !from.some(({ key }) => modules[key.replace(/\.weight$/, '')])) continue;
+    if (!modules || !from.some(({ key }) => modules[key.replace(/\.weight$/, '')] || modules[key.replace(/\.bias$/, '')]?.matrices.bias)) continue;
     merged.set(raw.entries.has(tensor.name) ? tensor.name : tensor.name.replace('.transformer.text_model.', '.transformer.'), tensor);
   }
   // the file's own shapes: some leave out the ones of a 1x1 convolution

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { writeWhole } from '../../base/atomic.ts';
 import { AppError } from '../../base/errors.ts';
 import { readFloatsSync } from '../../engine/scope.ts';
-import { LORA_PARTS, MATRICES, type Adapter, type LoraModule, type LoraPart, type LoraSet, type MatrixName } from '../../nn/lora.ts';
+import { isFull, LORA_PARTS, MATRICES, type Adapter, type LoraModule, type LoraPart, type LoraSet, type MatrixName } from '../../nn/lora.ts';
 import { writeSafetensors, type TensorData } from '../../weights/safetensors.ts';
 import { methodOf } from '../adapter.ts';
 import type { LoraPlace } from './names.ts';
@@ -20,7 +20,9 @@ import type { LoraPlace } from './names.ts';
  */
 export function torchShape(name: string, [rows, columns]: readonly [number, number], kernel: readonly [number, number] | undefined): number[] {
   if (name.endsWith('lora_magnitude_vector')) return kernel ? [rows, columns, 1, 1] : [columns];
-  if (!kernel || !/lora_[AB]\.weight$|lokr_w2$/.test(name)) return [rows, columns];
+  const own = /^(.*\.)?(weight|bias)$/.test(name) && !/lora_[AB]\.weight$/.test(name); // of a network tuned in full: norms and biases have one row
+  if (own && rows === 1) return [columns];
+  if (!kernel || !(own || /lora_[AB]\.weight$|lokr_w2$/.test(name))) return [rows, columns];
   const [kh, kw] = name.endsWith('lora_B.weight') ? [1, 1] : kernel;
   return [rows, columns / (kh * kw), kh, kw];
 }
@@ -74,7 +76,7 @@ export function parameterKey(name: string): string {
 export function writeDiffusersLora(path: string, set: LoraSet, metadata: Readonly<Record<string, string>> = {}): void {
   const tensors: Record<string, TensorData> = {};
   for (const { place: { part, module }, own } of modulesOf(set)) for (const [name, data] of matricesOf(own)) tensors[diffusersKey(part, `${module}.${name}`)] = data;
-  const settings = Object.fromEntries(LORA_PARTS.flatMap((part) => (set[part] ? Object.entries(peftSettings(set[part])).map(([key, value]) => [`${part}.${key}`, value]) : [])));
+  const settings = Object.fromEntries(LORA_PARTS.flatMap((part) => (set[part] && !isFull(set[part]) ? Object.entries(peftSettings(set[part])).map(([key, value]) => [`${part}.${key}`, value]) : [])));
   writeSafetensors(path, tensors, { metadata: { format: 'pt', lora_adapter_metadata: JSON.stringify(settings), ...metadata } });
 }
 

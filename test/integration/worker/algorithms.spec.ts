@@ -10,10 +10,11 @@ import { tensorCount } from '../../../src-main/engine/scope.ts';
 import { openEngine } from '../../../src-main/engine/select.ts';
 import { disposeAdapter } from '../../../src-main/pipeline/adapter.ts';
 import { readLora } from '../../../src-main/pipeline/lora-file.ts';
+import { exportRunLora } from '../../../src-main/pipeline/lora/export.ts';
 import { openPipeline } from '../../../src-main/pipeline/load.ts';
 import { openSafetensors } from '../../../src-main/weights/safetensors.ts';
 import { train } from '../../../src-main/train/trainer.ts';
-import { tinyConfig } from '../../helpers/tiny.ts';
+import { tinyConfig, tinyPipeline } from '../../helpers/tiny.ts';
 
 const home = mkdtempSync(join(tmpdir(), 'drtune-algorithms-'));
 let engine: Engine;
@@ -98,6 +99,28 @@ describe('a short run', () => {
     }
   });
 
+  it('of the whole UNet goes on bit for bit where it stopped, is found sound, and is exported as a whole model alone', async () => {
+    const change: Partial<RunConfigInput> = { train: 'full', optimizer: { lr: 1e-3 } };
+    const whole = await run(change);
+    const { verdict } = whole.events.find((each) => each.type === 'finished')!;
+    expect(verdict!.checks.filter(({ check }) => check !== 'reward').map(({ passed }) => passed)).toEqual([true, true, true, true]);
+    const half = await run(change, { stopAfter: 1 });
+    await run(change, { stopAfter: -1, runDir: half.runDir });
+    const [file, again] = [whole, half].map(({ runDir }) => join(runDir, 'checkpoints/step-000002/unet.safetensors')) as [string, string];
+    expect(readFileSync(again).equals(readFileSync(file))).toBe(true);
+    const request = { model: { name: 'tiny', path: tinyPipeline }, checkpoint: file, prompt: 'a red apple', run: 'r', step: 2 };
+    await expect(exportRunLora(engine, { ...request, format: 'kohya', out: join(home, 'x.safetensors') })).rejects.toThrow(/tuned the whole network, so there is no LoRA/);
+    const { difference, fromBase } = await exportRunLora(engine, { ...request, format: 'merged', out: join(home, 'whole') });
+    expect(difference).toBeLessThan(1e-5);
+    expect(fromBase).toBeGreaterThan(1e-3);
+    using merged = openSafetensors(join(home, 'whole/unet/diffusion_pytorch_model.safetensors'));
+    using checkpoint = openSafetensors(file);
+    for (const [key, { shape }] of merged.entries) {
+      expect(checkpoint.entries.get(`unet.${key}`)?.shape, key).toEqual(shape);
+      expect(checkpoint.readFloats(`unet.${key}`)).toEqual(merged.readFloats(key));
+    }
+  });
+
   it('that keeps its two newest checkpoints and the best tells which are left, and goes on bit for bit', async () => {
     const change: Partial<RunConfigInput> = { iterations: 5, sampleEvery: 1, keepCheckpoints: 2, optimizer: { lr: 3e-2 } };
     const whole = await run(change);
@@ -127,6 +150,7 @@ describe('a short run', () => {
   it.each([
     [{ rewards: [{ name: 'jpeg-size' }] }, /"jpeg-size" has no gradient, and the algorithm drtune needs one/],
     [{ lora: { method: 'dora' as const, rankDropout: 0.5 } }, /rankDropout leaves ranks out, which the method dora does not allow/],
+    [{ train: 'full' as const, lora: { textEncoder: true } }, /train is full, which tunes the UNet without a LoRA/],
     [{ lora: { factor: 4 } }, /lora.factor is of the method lokr, and lora.method is lora/],
     [{ algorithm: 'nft' as const, batch: 1 }, /nft compares the pictures of a batch, and batch is 1/],
   ])('refuses %j', async (change, words) => {
