@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 
-const folder = join(import.meta.dirname, '../../../src-renderer/guides');
+const folder = join(import.meta.dirname, '../../src-renderer/guides');
 const read = (name: string) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as Record<string, unknown>;
 const english = read('en.json');
 const languages = readdirSync(folder).filter((name) => name.endsWith('.json'));
