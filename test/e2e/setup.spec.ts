@@ -26,6 +26,7 @@ describe.skipIf(!browser)('the first start', { timeout: 60_000 }, () => {
     studio = await openStudio(browser!, { env });
   }, 120_000);
   afterAll(async () => {
+    studio?.app.process.kill('SIGKILL'); // the one started after the kill
     await studio?.close();
     await registry?.close();
   }, 60_000);
