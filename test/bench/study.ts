@@ -136,11 +136,11 @@ function table({ base, cells }: Study): string {
   return lines.join('\n');
 }
 
-/** One row the base model and one an algorithm (its first seed), one column a prompt. */
+/** One row the base model and one an algorithm (its first seed), one column a prompt; once all are there. */
 async function strip(reward: string): Promise<void> {
   const { default: sharp } = await import('sharp');
   const rows = ['base', ...names.map((name) => `${name}-0`)].map((name) => folderOf(reward, name)).filter((folder) => existsSync(folder));
-  if (rows.length === 0) return;
+  if (rows.length <= names.length) return; // pictures of cells that ran elsewhere
   const [cell, gap, label] = [96, 4, 84];
   const parts: { input: Buffer; left: number; top: number }[] = [];
   for (const [y, folder] of rows.entries()) {
