@@ -5,6 +5,7 @@
 import { createI18n } from 'vue-i18n';
 import type { Settings } from '#contract/api.ts';
 import en from './locales/en.ts';
+import type { Messages } from './locales/messages.ts';
 
 export const LOCALES = ['en', 'de', 'zh', 'ja'] as const;
 export type Locale = (typeof LOCALES)[number];
@@ -16,7 +17,6 @@ const TAGS: Readonly<Record<Locale, string>> = { en: 'en', de: 'de', zh: 'zh-Han
 type Leaves<T, At extends string = ''> = { [K in keyof T & string]: T[K] extends string ? `${At}${K}` : Leaves<T[K], `${At}${K}.`> }[keyof T & string];
 /** Every key of the English files, such as "runs.title". */
 export type MessageKey = Leaves<typeof en>;
-export interface Messages { [key: string]: string | Messages }
 
 const LOADERS: Readonly<Record<Exclude<Locale, 'en'>, () => Promise<{ default: Messages }>>> = { de: () => import('./locales/de.ts'), zh: () => import('./locales/zh.ts'), ja: () => import('./locales/ja.ts') };
 

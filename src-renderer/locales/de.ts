@@ -1,5 +1,5 @@
 /** German: every file of the folder. */
-import type { Messages } from '../i18n.ts';
+import type { Messages } from './messages.ts';
 
 const files = import.meta.glob<Messages>('./de/*.json', { eager: true, import: 'default' });
 

@@ -1,5 +1,5 @@
 /** Japanese: every file of the folder. */
-import type { Messages } from '../i18n.ts';
+import type { Messages } from './messages.ts';
 
 const files = import.meta.glob<Messages>('./ja/*.json', { eager: true, import: 'default' });
 

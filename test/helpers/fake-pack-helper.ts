@@ -14,8 +14,8 @@ async function facts(home: string): Promise<FromHelper> {
   return {
     type: 'facts', rewards: rewardInfos(),
     engines: [
-      ...(status.installed ? [{ name: 'tensorflow', usable: true, version: '2.21.0', device: 'CPU', why: 'the engine pack is installed' }] : []),
-      { name: 'wasm', usable: true, version: '4.22.0', device: 'CPU', why: 'works everywhere' },
+      ...(status.installed ? [{ name: 'tensorflow' as const, usable: true, version: '2.21.0', device: 'CPU', why: 'the engine pack is installed' }] : []),
+      { name: 'wasm' as const, usable: true, version: '4.22.0', device: 'CPU', why: 'works everywhere' },
     ],
     pack: { installed: status.installed, offered: !status.installed, bytes: status.bytesToDownload, bytesThere: status.bytesDownloaded, bytesNeeded: status.bytesNeeded, file: status.file },
   };

@@ -77,7 +77,7 @@ describe('convolutions', () => {
     const [x, w] = [wave(each.x, 0.37), wave(each.w, 0.53)];
     const y = conv2d(x, w, undefined, each.stride, each.pad);
     const dy = wave(y.shape, 0.91);
-    const { grads: [dx, dw] } = tf.valueAndGrads((a: Tensor, b: Tensor) => tf.sum(tf.mul(conv2d(a, b, undefined, each.stride, each.pad), dy)))([x, w]) as { grads: [Tensor, Tensor] };
+    const [dx, dw] = tf.grads((a: Tensor, b: Tensor) => tf.sum(tf.mul(conv2d(a, b, undefined, each.stride, each.pad), dy)))([x, w]) as [Tensor, Tensor];
     const [xs, ws, dys] = [valuesOf(x), valuesOf(w), valuesOf(dy)];
     const [wantedY, wantedX, wantedW] = [dys, xs, ws].map(({ length }) => new Float64Array(length)) as [Float64Array, Float64Array, Float64Array];
     overTaps(each, (i, k, o) => {
