@@ -69,7 +69,7 @@ describe.skipIf(!browser)('the app as a desktop app', { timeout: 60_000 }, () =>
     const saving = page.waitForEvent('download');
     await page.getByRole('button', { name: 'Save', exact: true }).click();
     const saved = await saving;
-    expect(saved.suggestedFilename()).toBe('From a file.drtune');
+    expect(saved.suggestedFilename()).toBe('From a file.json');
     expect(JSON.parse(readFileSync((await saved.path()), 'utf8'))).toMatchObject({ drtune: 1, name: 'From a file', config: { prompts: ['a purple fish'] } });
     await page.getByRole('button', { name: 'Undo' }).click();
     await expect.poll(() => page.getByLabel('Trained, one a line').inputValue()).not.toBe('a purple fish');

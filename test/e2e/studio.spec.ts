@@ -61,7 +61,7 @@ describe.skipIf(!browser)('the studio in a browser', { timeout: 90_000 }, () => 
     expect(await page.locator('mark').last().textContent()).toMatch(/Blue Boat$/);
     await page.getByText('Every setting').click();
     await page.locator('#set-longPrompts').selectOption('chunk');
-    await page.getByText(/^\d+ tokens, 2 chunks$/).waitFor();
+    await page.getByText(/ \d+ tokens, 2 chunks\.$/).waitFor();
     await page.locator('#set-promptSyntax').selectOption('a1111');
     await prompts.fill('a (red:1.2.3) apple\na blue boat');
     await page.getByText('has the weight "1.2.3", which is no number').waitFor();
@@ -69,7 +69,7 @@ describe.skipIf(!browser)('the studio in a browser', { timeout: 90_000 }, () => 
     await page.locator('#set-longPrompts').selectOption('truncate');
     await page.getByText('Every setting').click();
     await prompts.fill('a red apple\na blue boat');
-    await page.getByText(/^5\/32 tokens$/).waitFor();
+    await page.getByText(/ 5\/32 tokens\.$/).waitFor();
     await page.locator('input[name="model"][value="fake"]').check({ force: true });
   });
 

@@ -99,7 +99,7 @@ describe('models', () => {
     const recorder = RunRecorder.open(tempHome());
     const catalog = new Catalog('/tmp', recorder.records, readFacts);
     catalog.setSettings({ engine: 'wasm' });
-    expect(catalog.setSettings({ theme: 'dark' })).toEqual({ theme: 'dark', language: 'system', engine: 'wasm', notifications: true, updates: false });
+    expect(catalog.setSettings({ theme: 'dark' })).toEqual({ theme: 'dark', language: 'system', engine: 'wasm', notifications: true, updates: false, welcomed: false });
     recorder.close();
   });
 });

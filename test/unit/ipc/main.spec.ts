@@ -40,7 +40,7 @@ vi.mock('electron', async () => {
     }
   }
   const app = Object.assign(new Emitter(), {
-    isPackaged: false, requestSingleInstanceLock: () => state.order.push('lock') > 0, whenReady: async () => {}, quit: () => app.emit('before-quit', { preventDefault: () => {} }), exit: (code: number) => void state.exits.push(code),
+    getLocale: () => 'en', isPackaged: false, requestSingleInstanceLock: () => state.order.push('lock') > 0, whenReady: async () => {}, quit: () => app.emit('before-quit', { preventDefault: () => {} }), exit: (code: number) => void state.exits.push(code),
     setPath: (name: string, path: string) => (state.paths[name] = path),
   });
   state.app = app;
