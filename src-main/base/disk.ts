@@ -1,5 +1,6 @@
-/** Room on the disk. */
+/** Room on the disk, and what files take of it. */
 import { existsSync, statfsSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /** Bytes free to this user on the disk that a folder is on, or will be on. */
@@ -8,4 +9,9 @@ export function freeBytes(folder: string): number {
   while (!existsSync(there) && dirname(there) !== there) there = dirname(there);
   const { bavail, bsize } = statfsSync(there);
   return bavail * bsize;
+}
+
+/** Bytes of a file, 0 where there is none. */
+export async function sizeOf(path: string): Promise<number> {
+  return stat(path).then((s) => s.size, () => 0);
 }

@@ -1,7 +1,8 @@
 /** Downloads one file of known size and digest: resumes after an interruption, notices stalls, tries again. */
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readFile, rm, stat, writeFile, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, readFile, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
+import { sizeOf } from '../base/disk.ts';
 import { AppError, errorLine } from '../base/errors.ts';
 import { startHash, type Digest } from './digest.ts';
 import { ask, RefusedError } from './http.ts';
@@ -164,11 +165,6 @@ function asDiskError(error: unknown, path: string): AppError | undefined {
   if (code === 'ENOSPC') return new AppError('disk', `The disk is full while writing ${path}.`, { hint: 'Free some space and start again; what is there is kept.', cause: error });
   if (code === 'EACCES' || code === 'EROFS' || code === 'EPERM') return new AppError('disk', `Cannot write ${path}: ${code}.`, { hint: 'Set DRTUNE_HOME to a folder you may write.', cause: error });
   return undefined;
-}
-
-/** Bytes of a file, 0 where there is none. */
-export async function sizeOf(path: string): Promise<number> {
-  return stat(path).then((s) => s.size, () => 0);
 }
 
 async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {

@@ -2,8 +2,8 @@
 import { mkdir, readdir, readFile, rm, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
+import { sizeOf } from '../base/disk.ts';
 import { AppError } from '../base/errors.ts';
-import { sizeOf } from './download.ts';
 import type { Digest } from './digest.ts';
 import type { HubFile, Licence } from './hub-api.ts';
 import { withLock } from './lock.ts';

@@ -74,7 +74,7 @@ describe.skipIf(!browser)('the app as a desktop app', { timeout: 60_000 }, () =>
     await page.getByRole('button', { name: 'Undo' }).click();
     await expect.poll(() => page.getByLabel('Trained, one a line').inputValue()).not.toBe('a purple fish');
     await go('/');
-    for (const [name, text, words] of [['bad.drtune', 'x', /bad\.drtune holds no settings of a run/], ['a.safetensors', 'x', /type it on the Models page/], ['a.exe', 'x', /a\.exe is nothing that can be dropped here/]] as const) {
+    for (const [name, text, words] of [['bad.drtune', 'x', /bad\.drtune holds no settings of a run/], ['a.safetensors', 'x', /type it on the Models page/], ['a.exe', 'x', /a\.exe is nothing that can be opened here/]] as const) {
       await drop(name, text);
       await page.getByText(words).waitFor();
     }
