@@ -48,13 +48,6 @@ export function watched(tell: (progress: Progress) => void, asked: () => boolean
   };
 }
 
-/** The same work where it must not end: whoever asked is heard at a later place. */
-export function patient(work: Work): Work {
-  return { at: (...progress) => work.at(...progress).catch((error: unknown) => {
-    if (!isCancelled(error)) throw error;
-  }) };
-}
-
 /** Takes the steps of a generator one by one, telling how far it is; one that is left early cleans up. @param done of `total`, after a step */
 export async function stepping<S, T>(work: Work, what: string, total: number, steps: Generator<S, T>, done: (step: S) => number): Promise<T> {
   try {

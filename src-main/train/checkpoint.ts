@@ -43,6 +43,8 @@ export interface TrainerState {
   baseline: Baseline;
   /** Measures of the sample points so far, held-out prompts where there are any; for the best checkpoint. */
   readonly points: ScoredPoint[];
+  /** The run was ended while the pictures of this step were being painted: they come first when it goes on. */
+  samplesDue: boolean;
   /** What was told since the checkpoint before the last one: a process that heard it may have been killed before it was kept. */
   recent: ToldEvent[];
 }
@@ -76,6 +78,7 @@ interface Index {
   readonly baseline: Baseline;
   readonly points?: readonly ScoredPoint[];
   readonly recent?: readonly ToldEvent[];
+  readonly samplesDue?: boolean;
   readonly sha256: Readonly<Record<string, string>>;
 }
 
@@ -103,7 +106,7 @@ export function writeCheckpoint(runDir: string, state: TrainerState, shape: Chec
     const sha256 = { [weights]: sha256Of(join(temporary, weights)), [STATE_FILE]: sha256Of(join(temporary, STATE_FILE)) };
     const index: Index = {
       version: 1, step: state.step, optimizerStep: state.optimizer.step, optimizerNumbers: state.optimizer.numbers, averageUpdates: state.averageUpdates,
-      skippedInARow: state.skippedInARow, skipped: state.skipped, alarmsOn: [...state.alarmsOn], baseline: state.baseline, points: state.points, recent: state.recent, sha256,
+      skippedInARow: state.skippedInARow, skipped: state.skipped, alarmsOn: [...state.alarmsOn], baseline: state.baseline, points: state.points, recent: state.recent, ...(state.samplesDue && { samplesDue: true }), sha256,
     };
     writeWhole(join(temporary, INDEX_FILE), JSON.stringify(index, null, 1));
     flushFolder(temporary);
@@ -219,7 +222,7 @@ export function readCheckpoint(folder: string, shape: CheckpointShape): TrainerS
     },
     average: averaged ? take('average') : null, averageUpdates: index.averageUpdates,
     skippedInARow: index.skippedInARow, skipped: index.skipped, alarmsOn: new Set(index.alarmsOn), baseline: index.baseline, points: [...(index.points ?? [])],
-    recent: [...(index.recent ?? [])],
+    recent: [...(index.recent ?? [])], samplesDue: index.samplesDue ?? false,
   };
 }
 

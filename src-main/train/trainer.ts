@@ -13,7 +13,7 @@ import { openOptimizer } from './optimizers/index.ts';
 import { slotShapes, type Optimizer } from './optimizers/optimizer.ts';
 import { iterate, type IterationResult } from './iteration.ts';
 import { checkInputs, hashFiles, modelFiles, picturesBefore, spreadsBefore, writeManifest, type Manifest } from './manifest.ts';
-import { isCancelled, patient } from '../base/work.ts';
+import { isCancelled } from '../base/work.ts';
 import { finiteEntries, samplePictures, samplePoints } from './samples.ts';
 import { measureSpreads, sessionWithSpreads } from './spread.ts';
 import { openSession, planRun, startAdapter, type Session, type SessionDeps } from './session.ts';
@@ -127,8 +127,7 @@ const REPEATED: ReadonlySet<string> = new Set(['step', 'image', 'sampled', 'alar
 
 async function* work(run: Run): AsyncGenerator<TrainerEvent> {
   if (run.state.step === 0) run.state.baseline = yield* samplePoint(run, null);
-  // From here on an end waits for the step's pictures: a checkpoint comes after them.
-  yield* loop({ ...run, session: { ...run.session, work: patient(run.session.work) } });
+  yield* loop(run);
 }
 
 /** Writes the manifest as it is now. */
@@ -154,7 +153,7 @@ async function openRun(session: Session, deps: TrainDeps, begunMs: number): Prom
   const stored = deps.resume ? readNewestCheckpoint(deps.runDir, shape, deps.log) : null;
   const state: TrainerState = {
     step: 0, optimizer: optimizer.start(lora.values), averageUpdates: 0, skippedInARow: 0, skipped: 0, alarmsOn: new Set(),
-    baseline: { heldOut: null, trained: null }, points: [], recent: [], ...stored,
+    baseline: { heldOut: null, trained: null }, points: [], recent: [], samplesDue: false, ...stored,
     values: lora.values, average: config.ema > 0 ? (stored?.average ?? lora.values.map((each) => each.slice())) : null,
   };
   if (stored) {
@@ -166,7 +165,7 @@ async function openRun(session: Session, deps: TrainDeps, begunMs: number): Prom
   const { engine } = deps;
   return {
     session, deps, lora, optimizer, state, shape, start, begunMs, time: new TimeLeft(config), best: undefined,
-    pictures: stored ? picturesBefore(deps.runDir, state.step) : [],
+    pictures: stored ? picturesBefore(deps.runDir, state.step - Number(state.samplesDue)) : [],
     manifest: {
       version: 1, app: deps.appVersion, node: process.versions.node, startedAt: deps.date(), config, model: { name, path },
       engine: { name: engine.name, version: engine.version, device: engine.device, why: engine.why },
@@ -185,50 +184,76 @@ function inputsOf({ config, pipeline, work }: Session): Promise<Record<string, s
 async function* loop(run: Run): AsyncGenerator<TrainerEvent> {
   const { session: { config }, deps, state } = run;
   let written: WrittenCheckpoint | undefined;
-  while (state.step < config.iterations) {
+  while (state.samplesDue || state.step < config.iterations) {
     await deps.breathe();
     if (deps.stopRequested()) {
-      if (!written) yield checkpointEvent(run, saveCheckpoint(run));
-      yield finished(run, 'stopped');
+      yield* stopHere(run, written);
       return;
     }
-    const at = deps.now();
-    const result = iterate(run.session, run.lora, run.optimizer, state);
-    const stepMs = deps.now() - at;
-    run.time.step(stepMs);
-    yield stepEvent(run, result, stepMs);
-    if (result.skipped) {
-      yield skipAlarm(state, result);
-      if (state.skippedInARow >= SKIPS_ALLOWED) {
-        yield finished(run, 'failed', `${SKIPS_ALLOWED} steps in a row were not finite: ${notFinite(result)}.`, 'Lower the learning rate, or resume from an earlier checkpoint.');
-        return;
+    if (!state.samplesDue) {
+      const at = deps.now();
+      const result = iterate(run.session, run.lora, run.optimizer, state);
+      const stepMs = deps.now() - at;
+      run.time.step(stepMs);
+      yield stepEvent(run, result, stepMs);
+      if (result.skipped) {
+        yield skipAlarm(state, result);
+        if (state.skippedInARow >= SKIPS_ALLOWED) {
+          yield finished(run, 'failed', `${SKIPS_ALLOWED} steps in a row were not finite: ${notFinite(result)}.`, 'Lower the learning rate, or resume from an earlier checkpoint.');
+          return;
+        }
       }
     }
     const last = state.step === config.iterations;
-    if (last || isDue(config.sampleEvery, state.step)) yield* tunedSamples(run);
+    state.samplesDue ||= last || isDue(config.sampleEvery, state.step);
+    if (state.samplesDue && !(yield* tunedSamples(run))) {
+      yield* stopHere(run);
+      return;
+    }
     written = last || isDue(config.checkpointEvery, state.step) ? saveCheckpoint(run) : undefined;
     if (written) yield checkpointEvent(run, written);
   }
-  const file = written?.file ?? saveCheckpoint(run).file;
+  written ??= saveCheckpoint(run);
   yield { type: 'phase', phase: 'checking what came of it' };
-  const verdict = await judge({ ...run, runDir: deps.runDir, file });
-  yield { ...finished(run, 'completed'), verdict };
+  const verdict = await judge({ ...run, runDir: deps.runDir, file: written.file }).catch(nullWhereCancelled);
+  if (verdict) yield { ...finished(run, 'completed'), verdict };
+  else yield* stopHere(run, written);
+}
+
+function nullWhereCancelled(error: unknown): null {
+  if (isCancelled(error)) return null;
+  throw error;
+}
+
+/** Ends a run that can go on, with a checkpoint unless this step has one. */
+async function* stopHere(run: Run, written?: WrittenCheckpoint): AsyncGenerator<TrainerEvent> {
+  if (!written) yield checkpointEvent(run, saveCheckpoint(run));
+  yield finished(run, 'stopped');
 }
 
 const isDue = (every: number, step: number): boolean => every > 0 && step % every === 0;
 
-/** Paints the tuned model's pictures (of the average, where there is one) and raises alarms. */
-async function* tunedSamples(run: Run): AsyncGenerator<TrainerEvent> {
+/** Paints the tuned model's pictures (of the average, where there is one) and raises alarms. @returns false where it was ended before all were painted */
+async function* tunedSamples(run: Run): AsyncGenerator<TrainerEvent, boolean> {
   const { session, state } = run;
   const adapter = exportedAdapter(run);
   try {
     const tuned = yield* samplePoint(run, adapter);
+    state.samplesDue = false;
     const [base, now] = [state.baseline.heldOut ?? state.baseline.trained, tuned.heldOut ?? tuned.trained];
-    if (!base || !now) return;
+    if (!base || !now) return true;
     const best = bestCheckpoint(run);
     state.points.push({ step: state.step, measures: now });
     const found = findAlarms(state.step, { base, tuned: now, heldOutRewards: session.watched.terms.map((each) => each.key), best });
     yield* newAlarms(found, state.alarmsOn);
+    return true;
+  } catch (error) {
+    if (!isCancelled(error)) throw error;
+    // All are painted again then: the list and what is told once more must not have some of them twice.
+    const begun = (each: { type: string; step?: number; role?: string }): boolean => each.type === 'image' && each.role === 'tuned' && each.step === state.step;
+    state.recent = state.recent.filter((each) => !begun(each));
+    run.pictures.splice(0, Infinity, ...run.pictures.filter((each) => !begun(each)));
+    return false;
   } finally {
     disposeAdapter(adapter);
   }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { hashing, sha256Of } from '../../../src-main/base/atomic.ts';
-import { cancelled, Pace, patient, stepping, watched, type Progress } from '../../../src-main/base/work.ts';
+import { cancelled, Pace, stepping, watched, type Progress } from '../../../src-main/base/work.ts';
 
 describe('work', () => {
   it('tells every new thing, the end of each, and the same thing ten times a second', async () => {
@@ -34,8 +34,6 @@ describe('work', () => {
     })();
     await expect(stepping(work, 'counting', 1000, steps, (i) => i)).rejects.toMatchObject({ code: 'cancelled' });
     expect(cleaned).toBe(true);
-    await expect(patient(work).at('here')).resolves.toBeUndefined();
-    await expect(patient({ at: () => Promise.reject(new Error('broken')) }).at('here')).rejects.toThrow('broken');
     expect(cancelled().line).toBe('Cancelled.');
   });
 
