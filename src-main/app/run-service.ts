@@ -121,7 +121,7 @@ export class RunService {
     const config = configOf(row);
     const last = newestCheckpoint(this.recorder.runDir(id));
     const target = iterations ?? config.iterations;
-    if (target < last || (target === last && row.state === 'finished')) {
+    if (target < last || (target === last && row.state !== 'failed' && (row.state === 'finished' || target !== config.iterations))) { // stopped at its last pictures it has those to do
       throw new AppError('config', `The run "${row.name}" has done ${last} iterations; going on to ${target} leaves nothing to do.`, { hint: 'Ask for more iterations.' });
     }
     this.recorder.runs.setConfig(id, { ...config, iterations: target });

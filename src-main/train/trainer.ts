@@ -118,8 +118,10 @@ function catchUp(run: Run): TrainerEvent {
   const { state, deps } = run;
   const best = bestCheckpoint(run);
   if (best !== null) run.best = { step: best, file: storedCheckpoint(deps.runDir, best).file };
-  state.recent.push(checkpointEvent(run, storedCheckpoint(deps.runDir, state.step)));
-  return { type: 'caught-up', events: [...state.recent] };
+  const checkpoint = checkpointEvent(run, storedCheckpoint(deps.runDir, state.step));
+  const events = [...state.recent, checkpoint];
+  if (!state.samplesDue) state.recent.push(checkpoint); // with its pictures it is written, and told, once more
+  return { type: 'caught-up', events };
 }
 
 /** Events that the history needs whole: a checkpoint holds the newest of them. */

@@ -75,7 +75,7 @@ function beginning(session: Session): { lora: TrainableLora; once(): TrainerStat
   const optimizer = openOptimizer(session.config.optimizer, lora.shapes);
   const state: TrainerState = {
     step: 0, values: lora.values, optimizer: optimizer.start(lora.values), average: null, averageUpdates: 0, skippedInARow: 0, skipped: 0, alarmsOn: new Set(),
-    baseline: { heldOut: null, trained: null }, points: [], recent: [],
+    baseline: { heldOut: null, trained: null }, points: [], recent: [], samplesDue: false,
   };
   return { lora, once: () => (iterate(session, lora, optimizer, state), state) };
 }
