@@ -7,12 +7,14 @@ import { openTensorFile } from '../weights/file.ts';
 import { viewSource, type TensorSource } from '../weights/source.ts';
 import { loadClipTokenizer, type ClipTokenizer } from './clip-tokenizer.ts';
 import { ConfigReader, readJson, type JsonRecord } from './config.ts';
-import { openClipConfig, openClipPrefix, openClipPreprocessing, openClipSource, type Refuse } from './open-clip.ts';
+import { openClipConfig, openClipPrefix, openClipPreprocessing, openClipSource, openClipText, type Refuse } from './open-clip.ts';
 import { weightFileOf } from './weight-file.ts';
 import { publishedClipTokenizer, publishedVocabulary } from './single-file/tokenizer.ts';
 
 export interface ClipFiles {
   readonly path: string;
+  /** Whose names the weights have; open_clip also reads prompts and crops pictures in its own way. */
+  readonly layout: 'transformers' | 'open_clip';
   /** Values of transformers' config.json, or those that stand for it. */
   readonly config: ConfigReader;
   /** Values of preprocessor_config.json, empty without one. */
@@ -39,7 +41,7 @@ export function openClipFiles(path: string, activation: 'gelu' | 'quick_gelu' | 
     const config = new ConfigReader(join(path, 'config.json'));
     config.only('model_type', ['clip']);
     return {
-      path, config, preprocessor: optionalJson(join(path, PREPROCESSOR)), source: openWeightFolder(path, { what: 'CLIP', stem: 'model' }),
+      path, layout: 'transformers', config, preprocessor: optionalJson(join(path, PREPROCESSOR)), source: openWeightFolder(path, { what: 'CLIP', stem: 'model' }),
       tokenizer: (positions) => tokenizerOf(path, config.path, config.values, positions),
     };
   }
@@ -59,10 +61,13 @@ function openFile(path: string, activation: string | null): ClipFiles {
     const fits = openClip ? beside.values['model_cfg'] !== undefined : beside.values['model_type'] === 'clip';
     const values = !fits ? clipConfigOfShapes(source, activation, refuse) : openClip ? openClipConfig(beside.values, refuse) : beside.values;
     return {
-      path, source,
+      path, source, layout: openClip ? 'open_clip' : 'transformers',
       config: new ConfigReader(fits ? beside.path : `what the shapes of ${basename(path)} tell`, values),
       preprocessor: !openClip ? optionalJson(join(folder, PREPROCESSOR)) : new ConfigReader(beside.path, fits ? openClipPreprocessing(beside.values, refuse) : {}),
-      tokenizer: (positions) => tokenizerOf(folder, path, values, positions),
+      tokenizer: (positions) => {
+        const tokenizer = tokenizerOf(folder, path, values, positions);
+        return openClip ? { ...tokenizer, encode: (prompt) => tokenizer.encode(openClipText(prompt)), encodeAll: (prompt) => tokenizer.encodeAll(openClipText(prompt)) } : tokenizer;
+      },
     };
   } catch (error) {
     file.close();

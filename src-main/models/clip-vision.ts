@@ -30,6 +30,8 @@ export interface ClipPreprocessor {
   readonly std: readonly [number, number, number];
   /** 3 is bicubic, 2 bilinear. */
   readonly resample: number;
+  /** Where half a pixel at the edge goes: transformers crops it down, open_clip (by torchvision) to an even number. Down if left out. */
+  readonly halfPixel?: 'down' | 'even';
 }
 
 export interface Clip {
@@ -99,7 +101,7 @@ export function loadClipFiles(engine: Engine, files: ClipFiles, options: ClipOpt
   list.linear('visual_projection', vision.width, projection, false);
   if (text) list.add('logit_scale', []);
   const tokenizer = text ? files.tokenizer(text.positions) : null;
-  const preprocessor = readPreprocessor(files.preprocessor, vision.imageSize);
+  const preprocessor = { ...readPreprocessor(files.preprocessor, vision.imageSize), halfPixel: files.layout === 'open_clip' ? 'even' as const : 'down' as const };
   const ignored = text ? /embeddings\.position_ids$/ : /embeddings\.position_ids$|^text_|^logit_scale$/;
   const { weights, parameters, bytes } = loadWeights(files.source, list.shapes, {
     what: 'CLIP', engine, precision: 'stored', rename: (key) => (ignored.test(key) ? null : key),

@@ -91,6 +91,27 @@ export function openClipPreprocessing(config: JsonRecord, refuse: Refuse): JsonR
   return { size: mode === 'squash' ? square : { shortest_edge: size }, crop_size: square, resample: 3, image_mean: given['mean'], image_std: given['std'] };
 }
 
+const entities: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", nbsp: '\u00a0' };
+
+function withoutEntities(text: string): string {
+  return text.replace(/&(?:#(\d{1,7})|#x([\da-f]{1,6})|(\w+));/gi, (whole, decimal?: string, hex?: string, name?: string) => {
+    if (name !== undefined) return Object.hasOwn(entities, name) ? entities[name]! : whole;
+    const point = decimal === undefined ? Number.parseInt(hex!, 16) : Number(decimal);
+    return point > 0 && point <= 0x10ffff ? String.fromCodePoint(point) : whole;
+  });
+}
+
+/**
+ * A prompt as open_clip reads it before its tokens: straight quotation marks, single letters for ligatures and full-width ones, no entities of
+ * HTML (the named ones but for six are left as they are), lower case. Text in a wrong encoding, which it repairs, is left as it is.
+ * Source: open_clip 3.3 src/open_clip/tokenizer.py `_clean_lower`; ftfy 6.3 fixes.py, chardata.py.
+ */
+export function openClipText(prompt: string): string {
+  const plain = prompt.replace(/^\uFEFF/, '').replace(/[\u02bc\u2018-\u201b]/g, "'").replace(/[\u201c-\u201f]/g, '"')
+    .replace(/[\u0132\u0133\u0149\u01c4-\u01cc\u01f1-\u01f3\ufb00-\ufb06\u3000\uff01-\uffef]/g, (letter) => letter.normalize('NFKC'));
+  return withoutEntities(withoutEntities(plain)).trim().toLowerCase();
+}
+
 const hidden = (tower: JsonRecord): number => Math.floor(Number(tower['width']) * Number(tower['mlp_ratio'] ?? 4));
 const imageSize = (vision: JsonRecord): number => Number(Array.isArray(vision['image_size']) ? vision['image_size'][0] : (vision['image_size'] ?? 224));
 
@@ -99,7 +120,7 @@ function towers(config: JsonRecord, refuse: Refuse): { text: JsonRecord; vision:
   const [text, vision] = [model['text_cfg'], model['vision_cfg']] as [JsonRecord | undefined, JsonRecord | undefined];
   if (!text || !vision) throw refuse('its open_clip_config.json has no text_cfg or vision_cfg');
   const foreign = [
-    [text, 'hf_model_name'], [vision, 'timm_model_name'], [vision, 'attentional_pool'], [vision, 'no_ln_pre'], [vision, 'patch_dropout'], [text, 'no_causal_mask'],
+    [text, 'hf_model_name'], [vision, 'timm_model_name'], [vision, 'attentional_pool'], [vision, 'no_ln_pre'], [vision, 'patch_dropout'], [text, 'no_causal_mask'], [text, 'hf_tokenizer_name'],
   ] as const;
   for (const [tower, key] of foreign) if (tower[key]) throw refuse(`its ${key} (${JSON.stringify(tower[key])}) is not CLIP's`);
   if (typeof vision['layers'] !== 'number') throw refuse('its picture tower is no vision transformer');

@@ -1,5 +1,6 @@
 /** What the rewards on CLIP share: how it sees a picture, unit embeddings, remembered prompts, the cosine of both. */
 import { AppError } from '../../base/errors.ts';
+import { roundHalfEven } from '../../base/round.ts';
 import { readFloatsSync, scope } from '../../engine/scope.ts';
 import { tf, type Tensor1D, type Tensor2D, type Tensor4D } from '../../engine/tf.ts';
 import type { Clip, ClipPreprocessor } from '../../models/clip-vision.ts';
@@ -22,13 +23,13 @@ export function normalizePixels(images: Tensor4D, { mean, std }: Pick<ClipPrepro
  * @param images [B,H,W,3] in [0,1]
  * @returns [B,S,S,3]
  */
-export function preprocess(images: Tensor4D, preprocessor: Pick<ClipPreprocessor, 'resize' | 'crop' | 'mean' | 'std'>): Tensor4D {
-  const { resize, crop } = preprocessor;
+export function preprocess(images: Tensor4D, preprocessor: Omit<ClipPreprocessor, 'resample'>): Tensor4D {
+  const { resize, crop, halfPixel } = preprocessor;
   return scope(() => {
     let x = images;
     if (resize && 'shortestEdge' in resize) x = resizeShortSide(x, resize.shortestEdge);
     else if (resize) x = resizeBicubic(x, resize.height, resize.width);
-    if (crop) x = cropCentre(x, crop.height, crop.width);
+    if (crop) x = cropCentre(x, crop.height, crop.width, halfPixel === 'even' ? roundHalfEven : Math.floor);
     return normalizePixels(x, preprocessor);
   });
 }

@@ -1,12 +1,14 @@
 """A tiny OpenCLIP model with random weights, and its scores. Writes open-clip/ and open-clip.safetensors beside this file.
 
-usage: python make_open_clip.py TOKENIZER_FOLDER    (torch 2.x, open_clip 3.3, transformers 5; CPU, float32)
+usage: python make_open_clip.py TOKENIZER_FOLDER    (torch 2.15, torchvision 0.29, open_clip 3.3, ftfy 6.3, transformers 5; CPU, float32)
 TOKENIZER_FOLDER holds a CLIP tokenizer (resources/starter/clip); its files go into open-clip/ as on the Hub.
 """
 import json, os, shutil, sys
 import torch, torch.nn.functional as F
 from open_clip.model import CLIP
+from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
+from torchvision.transforms.functional import center_crop
 from transformers import CLIPTokenizer
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -30,11 +32,17 @@ ids = torch.zeros(len(prompts), 16, dtype=torch.long)        # OpenCLIP pads wit
 for row, prompt in zip(ids, prompts):
     tokens = tokenizer(prompt)["input_ids"]
     row[:len(tokens)] = torch.tensor(tokens)
-x = images.clone().requires_grad_()
-p = F.interpolate(x.permute(0, 3, 1, 2), (20, 20 * images.shape[2] // images.shape[1]), mode="bicubic", antialias=True)
-left = (p.shape[3] - 20) // 2
-seen = (p[..., left:left + 20] - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-value = (model.encode_image(seen, normalize=True) * model.encode_text(ids, normalize=True)).sum(-1)
-value.sum().backward()
-print(value)
-save_file(dict(value=value.detach(), grad=x.grad.contiguous()), os.path.join(HERE, "open-clip.safetensors"), metadata=dict(script="test/golden/rewards/make_open_clip.py", prompts=json.dumps(prompts)))
+out = {}
+for name, shot in (("", images), ("odd.", images[:, :12, :19])):  # the second is 31 wide once resized: half a pixel of its edges goes to the even side
+    x = shot.clone().requires_grad_()
+    p = F.interpolate(x.permute(0, 3, 1, 2), (20, 20 * shot.shape[2] // shot.shape[1]), mode="bicubic", antialias=True)
+    seen = (center_crop(p, 20) - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    value = (model.encode_image(seen, normalize=True) * model.encode_text(ids, normalize=True)).sum(-1)
+    value.sum().backward()
+    print(name, p.shape, value)
+    out |= {name + "value": value.detach(), name + "grad": x.grad.contiguous()}
+# open_clip's own tokens of what people paste; the tokenizer in the folder is the starter's, this is the published one
+TEXTS = ["it\u2019s a \u201cquoted\u201d word", "Tom &amp; Jerry &lt;3 &#39;x&#39; &quot;hi&quot;", "\ufb01ne \ufb02u\ufb00", "\uff26\uff35\uff2c\uff2c\u3000width \uff01", "\ufeffa BOM",
+         "\uff08masterpiece:1.2\uff09, best", "\u2018single\u2019 \u201alow\u2018 \u00aba\u00bb", "\u0391\u03a3 \u00c0\u00c9 Stra\u00dfe \u0130stanbul", "a\tb\u00a0c\r\nd", "don't THEY'LL", "\U0001f98a \u65e5\u672c", ""]
+tokens = [[i for i in row.tolist() if i] for row in SimpleTokenizer(context_length=77)(TEXTS)]
+save_file(out, os.path.join(HERE, "open-clip.safetensors"), metadata=dict(script="test/golden/rewards/make_open_clip.py", prompts=json.dumps(prompts), texts=json.dumps(TEXTS), tokens=json.dumps(tokens)))

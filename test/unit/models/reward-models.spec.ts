@@ -38,7 +38,7 @@ function listed(name: string, prefix = ''): TensorSource {
 
 const values = (source: TensorSource): number => [...source.entries.values()].reduce((sum, { shape }) => sum + count(shape), 0);
 const files = (source: TensorSource, config: Record<string, unknown>): ClipFiles => ({
-  path: source.path, source, config: new ConfigReader('the shapes', config), preprocessor: new ConfigReader('none', {}),
+  path: source.path, layout: 'transformers', source, config: new ConfigReader('the shapes', config), preprocessor: new ConfigReader('none', {}),
   tokenizer: () => ({ limit: 77, encode: () => [], encodeAll: () => [], decode: () => '' }) as never,
 });
 
