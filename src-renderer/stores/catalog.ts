@@ -36,7 +36,8 @@ export const useCatalogStore = defineStore('catalog', () => {
     const list = await api.request('models.list', {});
     if (own === asked) models.value = list;
   }
-  const color = (name: string): string => rewardColor(name, rewardByName.value.get(name)?.color);
+  /** Grey until the list is there: a reward has one colour, and does not come by it in front of the user. */
+  const color = (name: string): string => (!loaded.value && !error.value) ? 'var(--line-strong)' : rewardColor(name, rewardByName.value.get(name)?.color);
   const title = (name: string): string => fromMain(rewardByName.value.get(name)?.title ?? name);
   return { models, rewards, presets, promptSets, loaded, error, rewardByName, load, loadModels, color, title };
 });
