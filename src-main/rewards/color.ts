@@ -2,6 +2,7 @@
 import { assert } from '../base/errors.ts';
 import { scope } from '../engine/scope.ts';
 import { tf, type Tensor, type Tensor1D, type Tensor3D, type Tensor4D } from '../engine/tf.ts';
+import { pictureMean, pictureVariance } from './picture-mean.ts';
 import type { Reward, RewardDefinition } from './reward.ts';
 
 /** Keeps the square root's slope finite on grey pictures. */
@@ -37,19 +38,18 @@ export function luma(images: Tensor4D): Tensor3D {
 export function colorfulness(images: Tensor4D): Tensor1D {
   return scope(() => {
     const [r, g, b] = splitChannels(images);
-    const moments = (x: Tensor): { mean: Tensor; variance: Tensor } => tf.moments(x, [1, 2]);
-    const rg = moments(tf.sub(r, g));
-    const yb = moments(tf.sub(tf.mul(tf.add(r, g), 0.5), b));
+    const rg = tf.sub(r, g);
+    const yb = tf.sub(tf.mul(tf.add(r, g), 0.5), b);
     const root = (x: Tensor): Tensor => tf.sqrt(tf.add(x, SQRT_FLOOR));
-    const spread = root(tf.add(rg.variance, yb.variance));
-    const shift = root(tf.add(tf.square(rg.mean), tf.square(yb.mean)));
+    const spread = root(tf.add(pictureVariance(rg), pictureVariance(yb)));
+    const shift = root(tf.add(tf.square(pictureMean(rg)), tf.square(pictureMean(yb))));
     return tf.add<Tensor1D>(spread, tf.mul(shift, 0.3));
   });
 }
 
 const brightnessReward: Reward = {
   name: 'brightness',
-  score: (images) => scope(() => tf.mean<Tensor1D>(luma(images), [1, 2])),
+  score: (images) => scope(() => pictureMean(luma(images))),
   dispose() {},
 };
 

@@ -1,9 +1,9 @@
 /** Contrast and sharpness: how far light and dark lie apart, and how abruptly they change. */
-import { assert } from '../base/errors.ts';
 import { scope } from '../engine/scope.ts';
 import { tf, type Tensor1D, type Tensor3D, type Tensor4D } from '../engine/tf.ts';
 import { luma } from './color.ts';
-import type { Reward, RewardDefinition } from './reward.ts';
+import { pictureMean, pictureVariance } from './picture-mean.ts';
+import { needPixels, type Reward, type RewardDefinition } from './reward.ts';
 
 /** Keeps the square root's slope finite on blank pictures. */
 const SQRT_FLOOR = 1e-8;
@@ -15,7 +15,7 @@ const SQRT_FLOOR = 1e-8;
  * Source: Peli, Contrast in complex images, 1990, "RMS contrast".
  */
 export function rmsContrast(images: Tensor4D): Tensor1D {
-  return scope(() => tf.sqrt(tf.add<Tensor1D>(tf.moments(luma(images), [1, 2]).variance, SQRT_FLOOR)));
+  return scope(() => tf.sqrt(tf.add<Tensor1D>(pictureVariance(luma(images)), SQRT_FLOOR)));
 }
 
 /**
@@ -26,13 +26,13 @@ export function rmsContrast(images: Tensor4D): Tensor1D {
  */
 export function sharpness(images: Tensor4D): Tensor1D {
   const [B, H, W] = images.shape;
-  assert(H > 2 && W > 2, () => `sharpness: images [${images.shape}]`);
+  needPixels('sharpness', images, 3);
   return scope(() => {
     const y = luma(images);
     const shifted = (down: number, right: number): Tensor3D => tf.slice(y, [0, 1 + down, 1 + right], [B, H - 2, W - 2]);
     const around = tf.add(tf.add(shifted(-1, 0), shifted(1, 0)), tf.add(shifted(0, -1), shifted(0, 1)));
     const laplacian = tf.sub(tf.mul(shifted(0, 0), 4), around);
-    return tf.sqrt(tf.add<Tensor1D>(tf.mean(tf.square(laplacian), [1, 2]), SQRT_FLOOR));
+    return tf.sqrt(tf.add<Tensor1D>(pictureMean(tf.square(laplacian)), SQRT_FLOOR));
   });
 }
 

@@ -1,8 +1,8 @@
 /** Edge density: how much there is to see in a picture. */
-import { assert } from '../base/errors.ts';
 import { scope } from '../engine/scope.ts';
 import { tf, type Tensor, type Tensor1D, type Tensor4D } from '../engine/tf.ts';
-import type { Reward, RewardDefinition } from './reward.ts';
+import { pictureMean } from './picture-mean.ts';
+import { needPixels, type Reward, type RewardDefinition } from './reward.ts';
 
 /** |x| with slope 0 at 0, as in torch (TensorFlow.js has -1 there): areas of one colour have no slope. */
 function absolute(x: Tensor): Tensor {
@@ -16,11 +16,11 @@ function absolute(x: Tensor): Tensor {
  */
 export function edgeDensity(images: Tensor4D): Tensor1D {
   const [B, H, W, C] = images.shape;
-  assert(H > 1 && W > 1, () => `edgeDensity: images [${images.shape}]`);
+  needPixels('detail', images, 2);
   return scope(() => {
     const across = tf.sub(tf.slice(images, [0, 0, 1, 0], [B, H, W - 1, C]), tf.slice(images, [0, 0, 0, 0], [B, H, W - 1, C]));
     const down = tf.sub(tf.slice(images, [0, 1, 0, 0], [B, H - 1, W, C]), tf.slice(images, [0, 0, 0, 0], [B, H - 1, W, C]));
-    return tf.add<Tensor1D>(tf.mean(absolute(across), [1, 2, 3]), tf.mean(absolute(down), [1, 2, 3]));
+    return tf.add<Tensor1D>(pictureMean(absolute(across)), pictureMean(absolute(down)));
   });
 }
 

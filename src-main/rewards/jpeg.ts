@@ -76,7 +76,7 @@ function planeBits(plane: Tensor3D, table: readonly number[], dct: Tensor2D): Te
   const dc = tf.reshape(tf.slice(quantised, [0, 0], [B * n, 1]), [B, n]);
   const before = tf.concat([tf.zeros([B, 1]), tf.slice(dc, [0, 0], [B, n - 1])], 1);
   const dcBits = tf.sum(tf.mul(magnitudeBits(tf.sub(dc, before)), BIT_COST.dc), 1);
-  const all = tf.add(tf.sum(tf.reshape(acBits, [B, n * 63]), 1), dcBits);
+  const all = tf.add(tf.sum(tf.reshape(tf.sum(acBits, 1), [B, n]), 1), dcBits);
   return tf.add(all, BIT_COST.block * n) as Tensor1D;
 }
 

@@ -2,6 +2,7 @@
 import { assert, AppError } from '../base/errors.ts';
 import { scope } from '../engine/scope.ts';
 import { tf, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D } from '../engine/tf.ts';
+import { pictureMean } from './picture-mean.ts';
 import type { Reward, RewardDefinition } from './reward.ts';
 
 /** Below this the cube root bends into a line, so that black has a finite slope. */
@@ -53,7 +54,7 @@ export function paletteDistance(images: Tensor4D, colors: Tensor2D): Tensor1D {
     const square = tf.relu(tf.sub(squares, tf.mul(tf.matMul(lab, colors, false, true), 2))) as Tensor;
     const share = tf.softmax(tf.div(square, -SOFTNESS));
     const nearest = tf.sum(tf.mul(share, square), 1);
-    return tf.mean<Tensor1D>(tf.reshape(tf.sqrt(tf.add(nearest, SQRT_FLOOR)), [B, H * W]), 1);
+    return pictureMean(tf.reshape(tf.sqrt(tf.add(nearest, SQRT_FLOOR)), [B, H, W]));
   });
 }
 

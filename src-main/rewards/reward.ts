@@ -1,4 +1,5 @@
 /** What a reward is to the trainer and the pages. A new reward is one file, one line in index.ts and its golden test. */
+import { AppError } from '../base/errors.ts';
 import type { Tensor1D, Tensor4D } from '../engine/tf.ts';
 import type { Engine } from '../engine/engine.ts';
 
@@ -58,4 +59,10 @@ export interface RewardDefinition {
   readonly mayTake?: readonly RewardSetting[];
   /** @throws AppError('weights') where its model is missing or of the wrong shape; AppError('config') where a setting it takes is missing or wrong. */
   open(engine: Engine, settings: RewardSettings): Promise<Reward>;
+}
+
+/** @param images [B,H,W,3] @throws AppError('config') where a side is shorter than what the reward looks at at once */
+export function needPixels(name: string, images: Tensor4D, least: number): void {
+  const [, H, W] = images.shape;
+  if (H < least || W < least) throw new AppError('config', `The reward ${name} needs pictures of at least ${least} x ${least} pixels, this one is ${W} x ${H}.`);
 }

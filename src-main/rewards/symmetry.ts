@@ -2,6 +2,7 @@
 import { assert } from '../base/errors.ts';
 import { scope } from '../engine/scope.ts';
 import { tf, type Tensor1D, type Tensor4D } from '../engine/tf.ts';
+import { pictureMean } from './picture-mean.ts';
 import type { Reward, RewardDefinition } from './reward.ts';
 
 /** Added to the contrast before dividing, so that a blank picture does not divide by zero. */
@@ -19,7 +20,7 @@ export type SymmetryKind = keyof typeof REVERSED;
  */
 export function mirrorDistance(images: Tensor4D, kind: SymmetryKind = 'left-right'): Tensor1D {
   assert(images.rank === 4, () => `mirrorDistance: images [${images.shape}]`);
-  return scope(() => tf.mean<Tensor1D>(tf.abs(tf.sub(images, tf.reverse(images, [...REVERSED[kind]]))), [1, 2, 3]));
+  return scope(() => pictureMean(tf.abs(tf.sub(images, tf.reverse(images, [...REVERSED[kind]])))));
 }
 
 /**
@@ -28,7 +29,7 @@ export function mirrorDistance(images: Tensor4D, kind: SymmetryKind = 'left-righ
  * @returns [B]
  */
 export function colorContrast(images: Tensor4D): Tensor1D {
-  return scope(() => tf.mean<Tensor1D>(tf.abs(tf.sub(images, tf.mean(images, [1, 2], true))), [1, 2, 3]));
+  return scope(() => pictureMean(tf.abs(tf.sub(images, tf.mean(tf.mean(images, 2, true), 1, true)))));
 }
 
 /**

@@ -56,6 +56,26 @@ describe('every reward without a network', () => {
   });
 });
 
+describe('pictures far from the usual size', () => {
+  it('large ones lose nothing to float32 sums: 3000 x 500, every pixel\'s mirror difference a third', async () => {
+    const [width, height, next] = [3000, 500, uniform(7)];
+    const values = Float32Array.from({ length: width * height * 3 }, () => next());
+    let symmetry = 0;
+    values.forEach((value, at) => (symmetry -= Math.abs(value - values[at + (width - 1 - 2 * (Math.floor(at / 3) % width)) * 3]!) / values.length));
+    const images = tf.tensor4d(values, [1, height, width, 3]);
+    const scores = await Promise.all(['symmetry', 'contrast', 'detail'].map(async (name) => (await open(name)).score(images, ['']).dataSync()[0]!));
+    expect(scores[0]).toBeCloseTo(symmetry, 5);
+    expect(scores[1]).toBeCloseTo(Math.sqrt((0.299 ** 2 + 0.587 ** 2 + 0.114 ** 2) / 12), 3);
+    expect(scores[2]).toBeCloseTo(2 / 3, 3);
+    images.dispose();
+  });
+
+  it.each([['sharpness', 3], ['detail', 2]])('%s says in one line that it needs %i pixels a side', async (name, least) => {
+    const reward = await open(name);
+    expect(() => reward.score(tf.zeros([1, 1, 40, 3]), [''])).toThrow(`The reward ${name} needs pictures of at least ${least} x ${least} pixels, this one is 40 x 1.`);
+  });
+});
+
 describe('symmetry', () => {
   it('is 0 for mirrored pictures, and relative symmetry does not care for the contrast', async () => {
     const half = drawnPicture(4, 10, 8);
