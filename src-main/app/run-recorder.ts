@@ -148,7 +148,7 @@ export class RunRecorder {
   private write(row: RunRow, event: TrainerEvent): number | null {
     switch (event.type) {
       case 'started': this.started(row, event); return null;
-      case 'phase': this.runs.set(row.id, { phase: event.total ? `${event.phase} (${event.done ?? 0} of ${event.total})` : event.phase }); return null;
+      case 'phase': this.runs.set(row.id, { phase: event.total ? `${event.phase} (${Math.floor(event.done ?? 0)} of ${event.total})` : event.phase }); return null;
       case 'plan': this.log(row.id, planLine(event.plan)); return null;
       case 'step': this.step(row, event); return null;
       case 'image':

@@ -22,7 +22,7 @@ export function applyRunEvent(detail: RunDetail, payload: RunEvent): RunDetail {
       return next;
     }
     case 'phase':
-      next.phase = event.total ? `${event.phase} ${event.done ?? 0} of ${event.total}` : event.phase;
+      next.phase = event.total ? `${event.phase} ${Math.floor(event.done ?? 0)} of ${event.total}` : event.phase;
       return next;
     case 'caught-up': // rows of an earlier session; whoever opens the run has them
       return next;

@@ -53,6 +53,7 @@ describe('applyRunEvent', () => {
   it('shows the phase until the first step', () => {
     const phase = applyRunEvent(start(), event({ type: 'phase', phase: 'painting base pictures', done: 2, total: 4 }));
     expect(phase.phase).toBe('painting base pictures 2 of 4');
+    expect(applyRunEvent(phase, event({ type: 'phase', phase: 'painting base pictures', done: 2.846, total: 4 }, 13)).phase).toBe('painting base pictures 2 of 4'); // part of a picture is done
     expect(applyRunEvent(phase, event(step(3), 12)).phase).toBeNull();
   });
 
