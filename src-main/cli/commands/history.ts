@@ -80,7 +80,7 @@ function list({ args, print }: CommandContext, recorder: RunRecorder): number {
   args.allowPositionals(1);
   const runs = recorder.runs.list({ search: args.text('search') ?? '', limit: 10_000 });
   if (args.json) {
-    print(JSON.stringify(runs));
+    print(JSON.stringify({ runs }));
     return 0;
   }
   if (runs.length === 0) print('No runs.');

@@ -61,7 +61,7 @@ function list({ args, home, print }: CommandContext): number {
     return { model, facts: missing ? { ...facts, problems: [`it is gone from ${model.path}`] } : facts, missing };
   });
   if (args.json) {
-    print(JSON.stringify(known.map(({ model, facts: { problems, ...facts }, missing }) => ({ ...model, ...facts, missing, usable: problems.length === 0, problems }))));
+    print(JSON.stringify({ models: known.map(({ model, facts: { problems, ...facts }, missing }) => ({ ...model, ...facts, missing, usable: problems.length === 0, problems })) }));
     return 0;
   }
   for (const { model, facts, missing } of known) {
@@ -75,7 +75,7 @@ function list({ args, home, print }: CommandContext): number {
 
 function catalog({ args, print }: CommandContext): number {
   const entries = catalogEntries();
-  if (args.json) print(JSON.stringify(entries));
+  if (args.json) print(JSON.stringify({ catalog: entries }));
   else {
     for (const { id, title, repo, file, approximateBytes, licence, what, note } of entries) {
       print(`${id.padEnd(20)} ${`${repo}${file ? `/${file}` : ''}`.padEnd(62)} about ${size(approximateBytes)}, ${licence.id}`);

@@ -191,11 +191,11 @@ describe('a run by the command line', () => {
   it('says its events as JSON lines and is in the history', async () => {
     expect(events.at(-1)).toMatchObject({ type: 'finished', reason: 'completed', step: 3 });
     expect(events.filter((each) => each.type === 'step')).toHaveLength(3);
-    const list = JSON.parse((await drtune('history', '--json')).out) as { id: string; name: string; state: string }[];
-    expect(list).toMatchObject([{ id: run, name: 'first run', state: 'finished', step: 3 }]);
+    const list = JSON.parse((await drtune('history', '--json')).out) as { runs: { id: string; name: string; state: string }[] };
+    expect(list.runs).toMatchObject([{ id: run, name: 'first run', state: 'finished', step: 3 }]);
     const detail = JSON.parse((await drtune('history', 'show', 'first run', '--json')).out) as { steps: unknown[]; checkpoints: unknown[]; images: unknown[] };
     expect([detail.steps.length, detail.checkpoints.length, detail.images.length]).toEqual([3, 2, 6]);
-    expect(JSON.parse((await drtune('history', 'list', '--search', 'nothing of the kind', '--json')).out)).toEqual([]);
+    expect(JSON.parse((await drtune('history', 'list', '--search', 'nothing of the kind', '--json')).out)).toEqual({ runs: [] });
   });
 
   it('goes on to more iterations and says so', async () => {
@@ -233,7 +233,7 @@ describe('a run by the command line', () => {
     const diff = await drtune('history', 'diff', run, 'second');
     expect(diff.out).toContain('lora.rank: 2 -> 3');
     expect((await drtune('history', 'delete', 'second')).code).toBe(0);
-    expect(JSON.parse((await drtune('history', '--json')).out)).toHaveLength(1);
+    expect((JSON.parse((await drtune('history', '--json')).out) as { runs: unknown[] }).runs).toHaveLength(1);
   });
 
   it('that fails is recorded with its reason', async () => {
@@ -262,7 +262,7 @@ describe('the demo', () => {
 describe('models and doctor', () => {
   it('adds, verifies and removes a model', async () => {
     expect((await drtune('models', 'add', tinyPipeline)).code).toBe(0);
-    expect((JSON.parse((await drtune('models', '--json')).out) as { name: string }[]).map((each) => each.name)).toEqual(['starter', 'pipeline']);
+    expect((JSON.parse((await drtune('models', '--json')).out) as { models: { name: string }[] }).models.map((each) => each.name)).toEqual(['starter', 'pipeline']);
     expect(JSON.parse((await drtune('models', 'verify', 'pipeline', '--json')).out)).toMatchObject({ ok: true, problems: [] });
     expect((await drtune('models', 'remove', 'pipeline')).code).toBe(0);
   });

