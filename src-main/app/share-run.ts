@@ -1,13 +1,13 @@
 /**
- * A run as one file, `NAME.drtune`: a zip of stored entries with drtune.json (settings and history rows), lora.safetensors and the sample
- * pictures. What comes from another machine is not trusted: names, counts, sizes, sums, schema and pictures are checked before anything
+ * A run as one file, `NAME.drtune`: a zip of stored entries with drtune.json (settings and history rows), the weights of a checkpoint (lora.safetensors, or
+ * the files of a network tuned in full) and the sample pictures. What comes from another machine is not trusted: names, counts, sizes, sums, schema and pictures are checked before anything
  * is in the history, and nothing is unpacked but stored bytes.
  */
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
-import { flushFolder, sha256Of } from '../base/atomic.ts';
+import { flushFolder, jointSum, sha256Of } from '../base/atomic.ts';
 import { AppError, errorLine } from '../base/errors.ts';
 import { stepping, unwatched, type Work } from '../base/work.ts';
 import { alarmRowSchema, imageRowSchema, sampleRowSchema, stepRowSchema } from '../contract/api.ts';
@@ -16,6 +16,7 @@ import { describeIssues, isInlinePicture, runConfigSchema, type RunConfig } from
 import { isDiskFull } from '../history/database.ts';
 import { configOf } from '../history/runs.ts';
 import { writeManifest, type Manifest } from '../train/manifest.ts';
+import { filesOf } from '../weights/folder.ts';
 import { openReadable, type ReadableFile } from '../weights/read.ts';
 import { openSafetensors } from '../weights/safetensors.ts';
 import { readZipDirectory, type ZipEntry } from '../weights/zip.ts';
@@ -26,9 +27,11 @@ import { storingZip, type ZipPart } from './stored-zip.ts';
 const SHEET = 'drtune.json';
 const LORA = 'lora.safetensors';
 const START = 'start.safetensors';
+/** A LoRA; a network in one file, or in several with their index. */
+const WEIGHTS = /^(lora|diffusion_pytorch_model(-\d{5}-of-\d{5})?)\.safetensors$|^diffusion_pytorch_model\.safetensors\.index\.json$/;
 const PICTURE = /^pictures\/\d{1,6}\.png$/;
 const PIECE_BYTES = 1 << 22;
-const MOST = { entries: 20_000, sheetBytes: 128e6, pictureBytes: 128e6, loraBytes: 4e9, inlineBytes: 2.9e6 };
+const MOST = { entries: 20_000, sheetBytes: 128e6, pictureBytes: 128e6, weightsBytes: 0xffff_fffe, inlineBytes: 2.9e6 };
 
 const text = z.string().max(100_000);
 const sheetSchema = z.strictObject({
@@ -94,7 +97,7 @@ export async function shareRun(recorder: RunRecorder, id: string, path: string, 
   const parts: ZipPart[] = [];
   const sha256: Record<string, string> = {};
   const add = (name: string, file: string): void => void parts.push({ name, content: file });
-  if (checkpoint) add(LORA, fileInside(runDir, checkpoint.file));
+  for (const file of checkpoint ? filesOf(fileInside(runDir, checkpoint.file)) : []) add(WEIGHTS.test(basename(file)) ? basename(file) : LORA, file);
   const manifest = manifestOf(runDir);
   const own = configOf(row);
   const start = own.lora.initFile !== undefined && existsSync(own.lora.initFile);
@@ -162,9 +165,9 @@ function checkedEntries(path: string, file: ReadableFile): ReadonlyMap<string, Z
   let total = 0;
   for (const { name, size, plain } of entries.values()) {
     const shown = JSON.stringify(name.slice(0, 80));
-    if (![SHEET, LORA, START].includes(name) && !PICTURE.test(name)) throw refuse(path, `it holds a file ${shown}`);
+    if (![SHEET, START].includes(name) && !WEIGHTS.test(name) && !PICTURE.test(name)) throw refuse(path, `it holds a file ${shown}`);
     if (!plain) throw refuse(path, `${shown} is compressed or encrypted`);
-    const most = name === SHEET ? MOST.sheetBytes : name === LORA || name === START ? MOST.loraBytes : MOST.pictureBytes;
+    const most = name === SHEET ? MOST.sheetBytes : name === START || WEIGHTS.test(name) ? MOST.weightsBytes : MOST.pictureBytes;
     if (size > most) throw refuse(path, `${shown} has ${size} bytes, at most ${most} are taken`);
     total += size;
   }
@@ -184,7 +187,9 @@ function readSheet(path: string, file: ReadableFile, entries: ReadonlyMap<string
   const parsed = sheetSchema.safeParse(raw);
   if (!parsed.success) throw refuse(path, `${SHEET}: ${describeIssues(parsed.error).slice(0, 300)}`);
   const sheet = parsed.data;
-  const wanted = [...(sheet.checkpoint ? [LORA] : []), ...(sheet.start ? [START] : []), ...sheet.images.map((each) => each.file)];
+  const weights = [...entries.keys()].filter((name) => WEIGHTS.test(name));
+  if (sheet.checkpoint && weights.length === 0) throw refuse(path, 'the weights of its checkpoint are missing');
+  const wanted = [...(sheet.checkpoint ? weights : []), ...(sheet.start ? [START] : []), ...sheet.images.map((each) => each.file)];
   if (new Set(wanted).size !== wanted.length) throw refuse(path, 'a picture is listed twice');
   const missing = wanted.find((name) => !entries.has(name) || sheet.sha256[name] === undefined);
   if (missing !== undefined) throw refuse(path, `${missing} is missing`);
@@ -224,8 +229,9 @@ async function keep(recorder: RunRecorder, sheet: Sheet, file: ReadableFile, { e
   const temporary = join(recorder.history.home, 'runs', `.import-${id}`);
   try {
     mkdirSync(temporary, { recursive: true });
-    const lora = sheet.checkpoint && `checkpoints/step-${String(sheet.checkpoint.step).padStart(6, '0')}/${LORA}`;
-    const copies = [...sheet.images.map((each) => [each.file, each.file] as const), ...(lora ? [[LORA, lora] as const] : []), ...(sheet.start ? [[START, START] as const] : [])];
+    const folder = sheet.checkpoint && `checkpoints/step-${String(sheet.checkpoint.step).padStart(6, '0')}`;
+    const weights = folder === null ? [] : [...entries.keys()].filter((each) => WEIGHTS.test(each));
+    const copies = [...sheet.images.map((each) => [each.file, each.file] as const), ...weights.map((each) => [each, `${folder}/${each}`] as const), ...(sheet.start ? [[START, START] as const] : [])];
     const total = copies.reduce((bytes, [from]) => bytes + entries.get(from)!.size, 0);
     let copied = 0;
     for (const [from, to] of copies) await stepping(work, 'checking and copying', total, copying(name, file, entries.get(from)!, sheet, join(temporary, to)), (bytes) => (copied += bytes));
@@ -234,7 +240,7 @@ async function keep(recorder: RunRecorder, sheet: Sheet, file: ReadableFile, { e
       sheet.config.lora.initFile = join(runDir, START);
     }
     writeManifest(temporary, manifestFrom(sheet));
-    const checkpoint = lora ? storedLora(temporary, sheet.checkpoint!.step, lora) : null;
+    const checkpoint = sheet.checkpoint && storedWeights(name, temporary, sheet.checkpoint.step, weights.map((each) => `${folder}/${each}`));
     flushFolder(temporary);
     recorder.history.db.transaction(() => {
       insertRows(recorder, id, sheet, checkpoint);
@@ -277,7 +283,11 @@ function insertRows(recorder: RunRecorder, id: string, sheet: Sheet, checkpoint:
 
 interface StoredCheckpoint { step: number; file: string; sha256: string; bytes: number }
 
-function storedLora(folder: string, step: number, file: string): StoredCheckpoint {
-  openSafetensors(join(folder, file))[Symbol.dispose](); // refuses what is no such file
-  return { step, file, sha256: sha256Of(join(folder, file)), bytes: statSync(join(folder, file)).size };
+/** What is no such file is refused, and so are files of which one does not name the others. @param files below `folder` */
+function storedWeights(name: string, folder: string, step: number, files: readonly string[]): StoredCheckpoint {
+  const file = files.find((each) => each.endsWith('.index.json')) ?? files[0]!;
+  const named = filesOf(join(folder, file));
+  if (named.length !== files.length || !files.every((each) => named.includes(join(folder, each)))) throw refuse(name, 'the weights of its checkpoint do not belong together');
+  for (const each of files) if (each !== file || files.length === 1) openSafetensors(join(folder, each))[Symbol.dispose]();
+  return { step, file, sha256: jointSum(Object.fromEntries(files.map((each) => [basename(each), sha256Of(join(folder, each))]))), bytes: files.reduce((sum, each) => sum + statSync(join(folder, each)).size, 0) };
 }

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, fsyncSync, mkdirSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { byteWords, freeBytes } from './disk.ts';
 import { AppError, errorLine } from './errors.ts';
 import { allSteps } from './work.ts';
 
@@ -28,14 +29,28 @@ export function flushFolder(folder: string): void {
   }
 }
 
-/** Writes, and says in one line what could not be written. @throws AppError('disk') */
-export function onDisk<T>(what: string, write: () => T): T {
+/** Writes, and says in one line what could not be written. @throws AppError('disk') as {@link diskError} has it */
+export function onDisk<T>(file: string, write: () => T): T {
   try {
     return write();
   } catch (cause) {
     if (cause instanceof AppError) throw cause;
-    throw new AppError('disk', `${what} could not be written: ${errorLine(cause)}.`, { hint: 'Check free space and permissions, then resume the run.', cause });
+    throw diskError(file, cause, { then: 'resume the run' });
   }
+}
+
+/**
+ * What could not be written, by its final name; where the disk is full, with the room that is there.
+ * @param file or folder, also before it is there
+ * @param options.need bytes it takes in all
+ * @param options.then what to do once there is room
+ */
+export function diskError(file: string, cause: unknown, { need, then = 'try again' }: { need?: number; then?: string } = {}): AppError {
+  // The system names the temporary file, which nobody knows: "ENOSPC: no space left on device, open '/home/x/.y.part'".
+  const words = errorLine(cause).replace(/^([A-Z]+: [^,']+), .*$/s, '$1');
+  const full = ['ENOSPC', 'EDQUOT'].includes((cause as NodeJS.ErrnoException | null)?.code ?? '');
+  const room = full ? ` (${need === undefined ? '' : `it takes ${byteWords(need)}, `}${byteWords(freeBytes(dirname(file)))} are free)` : '';
+  return new AppError('disk', `${file} could not be written: ${words}${room}.`, { hint: full ? `Free some space in ${dirname(file)}, then ${then}.` : `Check free space and permissions, then ${then}.`, cause });
 }
 
 /** Writes a file and flushes it. */
@@ -52,6 +67,12 @@ function writeFlushed(file: string, content: Uint8Array | string, mode?: number)
 
 /** sha256 of a file, in hex; read in pieces, so that a checkpoint of several gigabytes is no trouble. */
 export const sha256Of = (file: string): string => allSteps(hashing(file));
+
+/** One sum for several files: of one its own, of more that of what `sha256sum` prints of them in the order of their names. @param sums sha256 by name */
+export function jointSum(sums: Readonly<Record<string, string>>): string {
+  const names = Object.keys(sums).sort();
+  return names.length === 1 ? sums[names[0]!]! : createHash('sha256').update(names.map((name) => `${sums[name]}  ${name}\n`).join('')).digest('hex');
+}
 
 /** As {@link sha256Of}, step by step: yields the bytes read so far. */
 export function* hashing(file: string): Generator<number, string> {

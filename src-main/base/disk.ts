@@ -11,6 +11,9 @@ export function freeBytes(folder: string): number {
   return bavail * bsize;
 }
 
+/** As people read it: "12 kB", "3.4 MB", "1.2 GB". */
+export const byteWords = (bytes: number): string => (bytes < 1e6 ? `${Math.round(bytes / 1e3)} kB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`);
+
 /** Bytes of a file, 0 where there is none. */
 export async function sizeOf(path: string): Promise<number> {
   return stat(path).then((s) => s.size, () => 0);

@@ -1,7 +1,7 @@
 /** A run made again from a manifest: whether it had the same inputs and engine, and came to the same weights. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { sha256Of } from '../base/atomic.ts';
+import { checkpointSums } from '../train/checkpoint.ts';
 import type { Manifest } from '../train/manifest.ts';
 
 function readManifest(file: string): Partial<Manifest> | null {
@@ -13,11 +13,11 @@ function readManifest(file: string): Partial<Manifest> | null {
   }
 }
 
-/** Steps of the checkpoints of both runs whose LoRA differs, and how many could be compared. */
+/** Steps of the checkpoints of both runs whose weights differ, and how many could be compared. */
 function compareWeights(first: string, second: string): { compared: number; other: string[] } {
-  const lora = (runDir: string, name: string): string => join(runDir, 'checkpoints', name, 'lora.safetensors');
-  const names = existsSync(join(first, 'checkpoints')) ? readdirSync(join(first, 'checkpoints')).filter((name) => existsSync(lora(first, name)) && existsSync(lora(second, name))) : [];
-  return { compared: names.length, other: names.filter((name) => sha256Of(lora(first, name)) !== sha256Of(lora(second, name))) };
+  const [before, now] = [checkpointSums(first), checkpointSums(second)];
+  const both = [...before.keys()].filter((step) => now.has(step)).sort((a, b) => a - b);
+  return { compared: both.length, other: both.filter((step) => before.get(step) !== now.get(step)).map((step) => `step ${step}`) };
 }
 
 /**

@@ -1,8 +1,7 @@
 /** Pictures as PNG files, and between channel orders. */
 import { crc32 } from 'node:zlib';
-import { writeFile } from 'node:fs/promises';
 import sharp from 'sharp';
-import { AppError } from '../base/errors.ts';
+import { diskError, writeWhole } from '../base/atomic.ts';
 import { scope } from '../engine/scope.ts';
 import { tf, type Tensor4D } from '../engine/tf.ts';
 
@@ -54,9 +53,9 @@ export async function encodePng(image: Tensor4D, options: PngOptions = {}): Prom
 export async function writePng(path: string, image: Tensor4D, options: PngOptions = {}): Promise<void> {
   const png = await encodePng(image, options);
   try {
-    await writeFile(path, png);
+    writeWhole(path, png);
   } catch (cause) {
-    throw new AppError('disk', `The picture ${path} could not be written: ${(cause as Error).message}.`, { hint: 'Check free space and permissions.', cause });
+    throw diskError(path, cause, { need: png.length });
   }
 }
 

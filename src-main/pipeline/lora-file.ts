@@ -10,9 +10,12 @@ import { AppError } from '../base/errors.ts';
 import { tf } from '../engine/tf.ts';
 import { LORA_PARTS, type Adapter, type LoraMatrices, type LoraModule, type LoraPart, type LoraSet, type LoraTarget, type MatrixName } from '../nn/lora.ts';
 import { openTensorFile } from '../weights/file.ts';
-import type { TensorFile } from '../weights/source.ts';
+import { openWeightFolder } from '../weights/folder.ts';
+import { openSafetensors } from '../weights/safetensors.ts';
+import type { TensorFile, TensorSource } from '../weights/source.ts';
 import { adapterOfSet, disposeAdapter } from './adapter.ts';
 import { nameReader, type LoraModules } from './lora/names.ts';
+import { NETWORK_STEM, parameterKey } from './lora/write.ts';
 
 export interface ReadLoraOptions {
   /** For a file that does not say; the rank if left out (scale 1). */
@@ -57,16 +60,22 @@ export function readLora(path: string, options: ReadLoraOptions & { readonly tar
   return unet!; // a file without modules is refused
 }
 
-/** How checkpoints of a network tuned in full are named. */
-export const FULL_FILE = 'unet.safetensors';
-const isFullFile = (path: string): boolean => basename(path) === FULL_FILE;
+const isNetwork = (path: string): boolean => basename(path).startsWith(NETWORK_STEM);
 
-/** The UNet's own weights, by diffusers' keys behind "unet.". */
-function readFull(path: string): Adapter {
-  using file = openTensorFile(path);
+/** A checkpoint's weights: a LoRA file, or the files of a network tuned in full. @param path of the file, or of the index of several */
+export function openRunWeights(path: string): TensorSource {
+  return isNetwork(path) ? openWeightFolder(dirname(path), { what: 'the tuned UNet', stem: NETWORK_STEM }) : openSafetensors(path);
+}
+
+/** The key of a trained parameter in {@link openRunWeights}. */
+export const runWeightKey = (path: string, name: string): string => (isNetwork(path) ? name : parameterKey(name));
+
+/** The UNet's own weights, by diffusers' keys. */
+function readNetwork(path: string): Adapter {
+  using file = openRunWeights(path);
   const modules: Record<string, LoraModule> = {};
   for (const [key, { shape }] of file.entries) {
-    const [, module, end] = /^unet\.(.+)\.(weight|bias)$/.exec(key) ?? [];
+    const [, module, end] = /^(.+)\.(weight|bias)$/.exec(key) ?? [];
     if (module === undefined || end === undefined) throw new AppError('weights', `${path} has "${key}", which is no weight of a UNet.`);
     const rows = shape.length === 1 ? 1 : shape[0]!;
     const values = readFinite(file, key);
@@ -78,7 +87,7 @@ function readFull(path: string): Adapter {
 
 /** Reads a run's LoRA with those of its text encoders; the caller disposes it. @throws AppError('weights') as {@link readLoras} */
 export function readRunLora(path: string, modules: LoraModules): Adapter {
-  if (isFullFile(path)) return readFull(path);
+  if (isNetwork(path)) return readNetwork(path);
   return adapterOfSet(readLoras(path, modules));
 }
 
@@ -377,7 +386,7 @@ function scaleOf(file: TensorFile, module: string, keys: FoundModule, notes: Not
   return value / (keys.alpha === undefined && notes?.rootScale ? Math.sqrt(rank) : rank);
 }
 
-function readFinite(file: TensorFile, key: string): Float32Array<ArrayBuffer> {
+function readFinite(file: TensorSource, key: string): Float32Array<ArrayBuffer> {
   const values = file.readFloats(key);
   if (!values.every(Number.isFinite)) throw new AppError('weights', `${file.path} holds values that are not finite (${key}).`, { hint: 'Use an earlier save of it.' });
   return values;

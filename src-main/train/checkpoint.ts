@@ -1,6 +1,6 @@
 /**
- * Checkpoints: a folder `checkpoints/step-000020/` with the LoRA as others read it, the trainer's state, and their sha256. It is
- * written under a temporary name and renamed, so it is whole or not there; damage that comes later is found by the sums.
+ * Checkpoints: a folder `checkpoints/step-000020/` with the LoRA (or the UNet, where all of it is tuned) as others read it, the trainer's state, and
+ * their sha256. What is large lies in several files, as diffusers has it. It is written under a temporary name and renamed, so it is whole or not there; damage that comes later is found by the sums.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,14 +9,15 @@ import type { ScoredPoint } from '../contract/best.ts';
 import type { PictureMeasures, ToldEvent } from '../contract/events.ts';
 import { isFull, type Adapter } from '../nn/lora.ts';
 import { setOf } from '../pipeline/adapter.ts';
-import { FULL_FILE } from '../pipeline/lora-file.ts';
-import { parameterKey, writeDiffusersLora } from '../pipeline/lora/write.ts';
-import { openSafetensors, writeSafetensors, type TensorData } from '../weights/safetensors.ts';
+import { openRunWeights, runWeightKey } from '../pipeline/lora-file.ts';
+import { writeDiffusersLora, writeNetwork } from '../pipeline/lora/write.ts';
+import { openWeightFolder } from '../weights/folder.ts';
+import { writeSharded, type TensorToWrite } from '../weights/write.ts';
 import type { OptimizerState } from './optimizers/optimizer.ts';
-import { flushFolder, sha256Of, writeWhole } from '../base/atomic.ts';
+import { diskError, flushFolder, jointSum, sha256Of, writeWhole } from '../base/atomic.ts';
 
-export const LORA_FILE = 'lora.safetensors';
-const STATE_FILE = 'state.safetensors';
+const LORA_FILE = 'lora.safetensors';
+const STATE_STEM = 'state';
 const INDEX_FILE = 'checkpoint.json';
 /** How many newest checkpoints keep the state that resuming needs. */
 const STATES_KEPT = 2;
@@ -58,9 +59,9 @@ export interface CheckpointShape {
 }
 
 export interface WrittenCheckpoint {
-  /** Path of the LoRA file relative to the run's folder. */
+  /** Path of the weights relative to the run's folder: of their one file, or of the index of several. */
   readonly file: string;
-  /** Of the LoRA file. */
+  /** Of the weights, as {@link jointSum}. */
   readonly sha256: string;
   /** Of the whole checkpoint. */
   readonly bytes: number;
@@ -88,9 +89,10 @@ const checkpointsFolder = (runDir: string): string => join(runDir, 'checkpoints'
 /**
  * Writes a checkpoint; older ones lose their state, never their LoRA.
  * @param adapter what is sampled and exported: the average where there is one
+ * @param shardBytes most of one file of a network or state
  * @throws AppError('disk')
  */
-export function writeCheckpoint(runDir: string, state: TrainerState, shape: CheckpointShape, adapter: Adapter): WrittenCheckpoint {
+export function writeCheckpoint(runDir: string, state: TrainerState, shape: CheckpointShape, adapter: Adapter, shardBytes?: number): WrittenCheckpoint {
   const name = checkpointName(state.step);
   const folder = join(checkpointsFolder(runDir), name);
   // A trainer whose app was killed may still be at its last step when the next one begins: each has a name of its own.
@@ -100,10 +102,10 @@ export function writeCheckpoint(runDir: string, state: TrainerState, shape: Chec
     state.recent = state.recent.filter((event) => 'step' in event && event.step > before);
     rmSync(temporary, { recursive: true, force: true });
     mkdirSync(temporary, { recursive: true });
-    const weights = isFull(adapter) ? FULL_FILE : LORA_FILE;
-    writeDiffusersLora(join(temporary, weights), setOf(adapter));
-    writeState(join(temporary, STATE_FILE), state, shape);
-    const sha256 = { [weights]: sha256Of(join(temporary, weights)), [STATE_FILE]: sha256Of(join(temporary, STATE_FILE)) };
+    const weights = isFull(adapter) ? writeNetwork(temporary, adapter, shardBytes) : [LORA_FILE];
+    if (!isFull(adapter)) writeDiffusersLora(join(temporary, LORA_FILE), setOf(adapter));
+    const files = [...weights, ...writeState(temporary, state, shape, shardBytes)];
+    const sha256 = Object.fromEntries(files.map((file) => [file, sha256Of(join(temporary, file))]));
     const index: Index = {
       version: 1, step: state.step, optimizerStep: state.optimizer.step, optimizerNumbers: state.optimizer.numbers, averageUpdates: state.averageUpdates,
       skippedInARow: state.skippedInARow, skipped: state.skipped, alarmsOn: [...state.alarmsOn], baseline: state.baseline, points: state.points, recent: state.recent, ...(state.samplesDue && { samplesDue: true }), sha256,
@@ -114,12 +116,23 @@ export function writeCheckpoint(runDir: string, state: TrainerState, shape: Chec
     renameSync(temporary, folder);
     flushFolder(checkpointsFolder(runDir));
     dropOldStates(runDir);
-    return { file: `checkpoints/${name}/${weights}`, sha256: sha256[weights]!, bytes: checkpointBytes(folder) };
+    return writtenAs(name, sha256, checkpointBytes(folder));
   } catch (cause) {
     rmSync(temporary, { recursive: true, force: true });
-    if (cause instanceof AppError) throw cause;
-    throw new AppError('disk', `The checkpoint of step ${state.step} could not be written: ${errorLine(cause)}.`, { hint: 'Check free space and permissions, then resume the run.', cause });
+    if (cause instanceof AppError && cause.code !== 'disk') throw cause;
+    const { message } = cause instanceof AppError ? cause : diskError(folder, cause);
+    // by the name it would have had, as nobody knows the temporary one
+    throw new AppError('disk', message.replaceAll(temporary, folder), { hint: 'Free some space there (keepCheckpoints lets old checkpoints go) or check permissions, then resume the run.', cause });
   }
+}
+
+const isState = (file: string): boolean => file.startsWith(`${STATE_STEM}.`) || file.startsWith(`${STATE_STEM}-`);
+
+/** @param sums of the checkpoint's files */
+function writtenAs(name: string, sums: Readonly<Record<string, string>>, bytes: number): WrittenCheckpoint {
+  const weights = Object.keys(sums).filter((file) => !isState(file));
+  const one = weights.find((file) => file.endsWith('.index.json')) ?? weights[0]!;
+  return { file: `checkpoints/${name}/${one}`, sha256: jointSum(Object.fromEntries(weights.map((file) => [file, sums[file]!]))), bytes };
 }
 
 const checkpointBytes = (folder: string): number => readdirSync(folder).reduce((sum, file) => sum + statSync(join(folder, file)).size, 0);
@@ -127,22 +140,34 @@ const checkpointBytes = (folder: string): number => readdirSync(folder).reduce((
 /** The LoRA of a checkpoint that is there, as {@link writeCheckpoint} told of it. */
 export function storedCheckpoint(runDir: string, step: number): WrittenCheckpoint {
   const folder = join(checkpointsFolder(runDir), checkpointName(step));
-  const weights = existsSync(join(folder, FULL_FILE)) ? FULL_FILE : LORA_FILE;
-  return { file: `checkpoints/${checkpointName(step)}/${weights}`, sha256: sha256Of(join(folder, weights)), bytes: checkpointBytes(folder) };
+  return writtenAs(checkpointName(step), readIndex(folder).sha256, checkpointBytes(folder));
 }
 
-function writeState(file: string, state: TrainerState, shape: CheckpointShape): void {
-  const tensors: Record<string, TensorData> = {};
-  const put = (kind: string, arrays: readonly Float32Array[], shapes: readonly (readonly number[])[] = shape.shapes): void =>
-    arrays.forEach((data, k) => (tensors[`${kind}.${shape.names[k]}`] = { shape: shapes[k]!, data }));
+/** sha256 of the weights of every checkpoint of a run as they are, also of an imported one, by step. */
+export function checkpointSums(runDir: string): Map<number, string> {
+  return new Map(listCheckpoints(runDir).flatMap((folder) => {
+    const files = readdirSync(folder).filter((file) => /\.safetensors(\.index\.json)?$/.test(file) && !isState(file));
+    return files.length === 0 ? [] : [[stepOf(folder), jointSum(Object.fromEntries(files.map((file) => [file, sha256Of(join(folder, file))])))] as const];
+  }));
+}
+
+const readIndex = (folder: string): Index => JSON.parse(readFileSync(join(folder, INDEX_FILE), 'utf8')) as Index;
+
+function writeState(folder: string, state: TrainerState, shape: CheckpointShape, shardBytes: number | undefined): string[] {
+  const tensors: TensorToWrite[] = [];
+  const put = (kind: string, arrays: readonly Float32Array[], shapes: readonly (readonly number[])[] = shape.shapes): void => arrays.forEach((data, k) => {
+    tensors.push({ name: `${kind}.${shape.names[k]}`, dtype: 'F32', shape: shapes[k]!, read: () => new Uint8Array(data.buffer, data.byteOffset, data.byteLength) });
+  });
   put('value', state.values);
   for (const [slot, arrays] of Object.entries(state.optimizer.slots)) put(slot, arrays, shape.slots[slot]);
   if (state.average) put('average', state.average);
-  writeSafetensors(file, tensors);
+  return writeSharded(folder, STATE_STEM, tensors, shardBytes === undefined ? {} : { shardBytes });
 }
 
 function dropOldStates(runDir: string): void {
-  for (const folder of listCheckpoints(runDir).slice(STATES_KEPT)) rmSync(join(folder, STATE_FILE), { force: true });
+  for (const folder of listCheckpoints(runDir).slice(STATES_KEPT)) {
+    for (const file of readdirSync(folder).filter(isState).sort().reverse()) rmSync(join(folder, file), { force: true }); // the index first
+  }
 }
 
 /** Folders of a run's checkpoints, the newest first. */
@@ -200,12 +225,12 @@ export function readNewestCheckpoint(runDir: string, shape: CheckpointShape, onD
 
 /** Reads one checkpoint and checks its sums. @throws AppError('weights') */
 export function readCheckpoint(folder: string, shape: CheckpointShape): TrainerState {
-  const index = JSON.parse(readFileSync(join(folder, INDEX_FILE), 'utf8')) as Index;
+  const index = readIndex(folder);
   for (const [file, sum] of Object.entries(index.sha256)) {
     if (!existsSync(join(folder, file))) throw new AppError('weights', `${file} is missing.`);
     if (sha256Of(join(folder, file)) !== sum) throw new AppError('weights', `${file} has changed since it was written.`);
   }
-  using state = openSafetensors(join(folder, STATE_FILE));
+  using state = openWeightFolder(folder, { what: 'the trainer\'s state', stem: STATE_STEM });
   const take = (kind: string, shapes: readonly (readonly number[])[] = shape.shapes): Float32Array[] =>
     shape.names.map((name, k) => {
       const entry = state.entries.get(`${kind}.${name}`);
@@ -227,18 +252,18 @@ export function readCheckpoint(folder: string, shape: CheckpointShape): TrainerS
 }
 
 /**
- * Proof that a finished run left something: the LoRA file reads back, is finite and differs from where it began.
+ * Proof that a finished run left something: its weights read back, are finite and differ from where they began.
  * @throws AppError('run') otherwise
  */
-export function verifyLora(file: string, start: readonly Float32Array[], shape: CheckpointShape): void {
-  using lora = openSafetensors(file);
+export function verifyWeights(file: string, start: readonly Float32Array[], shape: CheckpointShape): void {
+  using weights = openRunWeights(file);
   let differs = false;
   shape.names.forEach((name, k) => {
-    const values = lora.readFloats(parameterKey(name));
-    if (!values.every(Number.isFinite)) throw new AppError('run', `The trained LoRA holds values that are not finite (${name}).`);
+    const values = weights.readFloats(runWeightKey(file, name));
+    if (!values.every(Number.isFinite)) throw new AppError('run', `What was trained holds values that are not finite (${name}).`);
     differs ||= values.some((value, i) => value !== start[k]![i]);
   });
   if (!differs) {
-    throw new AppError('run', 'The run changed nothing: its LoRA is what it began with.', { hint: 'Raise the learning rate, or check that the reward depends on the picture.' });
+    throw new AppError('run', 'The run changed nothing: its weights are what it began with.', { hint: 'Raise the learning rate, or check that the reward depends on the picture.' });
   }
 }

@@ -183,7 +183,7 @@ export function pictureText({ prompt, seed }: Pick<SamplePoint, 'prompt' | 'seed
 
 /** Writes one picture as PNG, with a text that tells what it is. */
 export async function writePicture(file: string, pixels: Float32Array, width: number, height: number, text: Readonly<Record<string, string>> = {}): Promise<void> {
-  onDisk(`The picture ${file}`, () => mkdirSync(dirname(file), { recursive: true }));
+  onDisk(file, () => mkdirSync(dirname(file), { recursive: true }));
   const image = tf.tensor4d(pixels, [1, height, width, 3]);
   try {
     await writePng(file, image, { text });

@@ -25,6 +25,8 @@ export interface TrainDeps extends SessionDeps {
   readonly runDir: string;
   /** True goes on from the newest whole checkpoint; where there is none it begins anew. */
   readonly resume: boolean;
+  /** Most of one file of a checkpoint; the rest goes into further ones. */
+  readonly shardBytes?: number;
   readonly appVersion: string;
   /** Milliseconds, never going back. */
   now(): number;
@@ -289,7 +291,7 @@ function saveCheckpoint(run: Run): WrittenCheckpoint {
   const at = run.deps.now();
   const adapter = exportedAdapter(run);
   try {
-    return writeCheckpoint(run.deps.runDir, run.state, run.shape, adapter);
+    return writeCheckpoint(run.deps.runDir, run.state, run.shape, adapter, run.deps.shardBytes);
   } finally {
     disposeAdapter(adapter);
     run.time.checkpoint(run.deps.now() - at);

@@ -8,7 +8,7 @@ import { toBytes } from '../pipeline/images.ts';
 import { readRunLora } from '../pipeline/lora-file.ts';
 import { readPicture } from '../pipeline/read-picture.ts';
 import type { Adapter } from '../nn/lora.ts';
-import { readCheckpoint, verifyLora, type CheckpointShape, type TrainerState } from './checkpoint.ts';
+import { readCheckpoint, verifyWeights, type CheckpointShape, type TrainerState } from './checkpoint.ts';
 import { paint, samplePoints, type Painted } from './samples.ts';
 import type { Session } from './session.ts';
 
@@ -41,7 +41,7 @@ interface Compared {
 export async function judge(completed: Completed): Promise<Verdict> {
   const { session, runDir, file, shape, start } = completed;
   readCheckpoint(dirname(join(runDir, file)), shape);
-  verifyLora(join(runDir, file), start, shape);
+  verifyWeights(join(runDir, file), start, shape);
   const adapter = readRunLora(join(runDir, file), session.pipeline.loraModules());
   try {
     return verdictOf(await comparePictures(completed, adapter));

@@ -1,6 +1,6 @@
 /** The weight files of one model's folder, as transformers and diffusers lay them out. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { AppError } from '../base/errors.ts';
 import { openSafetensors } from './safetensors.ts';
 import { joinSources, type TensorSource } from './source.ts';
@@ -43,6 +43,11 @@ export function weightFiles(folder: string, { stem, what }: FolderOptions): stri
     return chosen.endsWith('.json') ? shards(join(folder, chosen), folder) : [join(folder, chosen)];
   }
   throw new AppError('weights', `There is no ${stem}.safetensors for ${what} in ${folder}.`, { hint: 'Check that the download or copy is complete.' });
+}
+
+/** The files that one named file stands for: an index for its shards too. @throws AppError('weights') */
+export function filesOf(path: string): string[] {
+  return path.endsWith('.index.json') ? [...shards(path, dirname(path)), path] : [path];
 }
 
 function filePatterns(stem: string, ending: string): RegExp[] {

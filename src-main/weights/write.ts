@@ -1,7 +1,8 @@
 /** Writes safetensors one tensor at a time: a merged checkpoint of many gigabytes never stands in memory whole. */
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { AppError, assert } from '../base/errors.ts';
+import { join } from 'node:path';
+import { diskError, writeWhole } from '../base/atomic.ts';
+import { assert } from '../base/errors.ts';
 import { allSteps } from '../base/work.ts';
 import { bytesOf, type TensorEntry } from './source.ts';
 
@@ -30,14 +31,17 @@ export function* writingTensors(path: string, tensors: Iterable<TensorToWrite>, 
   const temporary = `${path}.${process.pid}.tmp`;
   let fd: number | undefined;
   let whole = false;
+  const leave = (): void => {
+    if (fd !== undefined) closeSync(fd);
+    fd = undefined;
+    if (!whole) rmSync(temporary, { force: true });
+  };
   const disk = <T>(action: () => T): T => {
     try {
       return action();
     } catch (cause) {
-      const full = (cause as NodeJS.ErrnoException).code === 'ENOSPC';
-      throw new AppError('disk', `${path} could not be written: ${(cause as Error).message}.`, {
-        hint: full ? `Free some space in ${dirname(path)} or choose another place.` : 'Check free space and permissions.', cause,
-      });
+      leave(); // what it took counts as free
+      throw diskError(path, cause, { need: bytesOfAll(ordered) });
     }
   };
   try {
@@ -56,10 +60,41 @@ export function* writingTensors(path: string, tensors: Iterable<TensorToWrite>, 
     disk(() => renameSync(temporary, path));
     whole = true;
   } finally {
-    if (fd !== undefined) closeSync(fd);
-    if (!whole) rmSync(temporary, { force: true });
+    leave();
   }
 }
+
+/** Of one file: what a FAT disk and readers with 32-bit sizes take. */
+export const SHARD_BYTES = 4e9;
+
+/**
+ * Writes tensors as one file, STEM.safetensors; where they have more than `shardBytes` as diffusers and transformers do: STEM-00001-of-00003.safetensors
+ * and so on, in the tensors' order, and last STEM.safetensors.index.json.
+ * @returns the files' names; the last is the one to open
+ * Source: huggingface_hub serialization/_base.py split_state_dict_into_shards_factory; diffusers models/modeling_utils.py save_pretrained.
+ */
+export function writeSharded(folder: string, stem: string, tensors: readonly TensorToWrite[], { metadata, shardBytes = SHARD_BYTES }: { metadata?: Readonly<Record<string, string>>; shardBytes?: number } = {}): string[] {
+  const shards: TensorToWrite[][] = [[]];
+  let bytes = 0;
+  for (const tensor of tensors) {
+    if (bytes > 0 && bytes + sizeOf(tensor) > shardBytes) {
+      shards.push([]);
+      bytes = 0;
+    }
+    shards.at(-1)!.push(tensor);
+    bytes += sizeOf(tensor);
+  }
+  const number = (n: number): string => String(n).padStart(5, '0');
+  const names = shards.map((_, i) => (shards.length === 1 ? `${stem}.safetensors` : `${stem}-${number(i + 1)}-of-${number(shards.length)}.safetensors`));
+  shards.forEach((shard, i) => writeTensors(join(folder, names[i]!), shard, metadata));
+  if (shards.length === 1) return names;
+  const index = `${stem}.safetensors.index.json`;
+  const map = shards.flatMap((shard, i) => shard.map(({ name }) => [name, names[i]!] as const)).sort(([a], [b]) => (a < b ? -1 : 1));
+  writeWhole(join(folder, index), `${JSON.stringify({ metadata: { total_size: bytesOfAll(tensors) }, weight_map: Object.fromEntries(map) }, null, 2)}\n`);
+  return [...names, index];
+}
+
+const bytesOfAll = (tensors: readonly TensorEntry[]): number => tensors.reduce((sum, tensor) => sum + sizeOf(tensor), 0);
 
 /** Length, then JSON padded with spaces to a multiple of eight. */
 function headerOf(tensors: readonly TensorEntry[], metadata: Readonly<Record<string, string>> | undefined): Buffer {

@@ -5,11 +5,11 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeWhole } from '../../base/atomic.ts';
-import { AppError } from '../../base/errors.ts';
+import { diskError, writeWhole } from '../../base/atomic.ts';
 import { readFloatsSync } from '../../engine/scope.ts';
 import { isFull, LORA_PARTS, MATRICES, type Adapter, type LoraModule, type LoraPart, type LoraSet, type MatrixName } from '../../nn/lora.ts';
 import { writeSafetensors, type TensorData } from '../../weights/safetensors.ts';
+import { writeSharded, type TensorToWrite } from '../../weights/write.ts';
 import { methodOf } from '../adapter.ts';
 import type { LoraPlace } from './names.ts';
 
@@ -80,6 +80,23 @@ export function writeDiffusersLora(path: string, set: LoraSet, metadata: Readonl
   writeSafetensors(path, tensors, { metadata: { format: 'pt', lora_adapter_metadata: JSON.stringify(settings), ...metadata } });
 }
 
+/** How diffusers calls the files of a network. */
+export const NETWORK_STEM = 'diffusion_pytorch_model';
+
+/** Writes a UNet tuned in full as diffusers has it in `unet/`, one matrix in memory at a time. @returns the files' names, as {@link writeSharded} @throws AppError('disk') */
+export function writeNetwork(folder: string, { modules }: Adapter, shardBytes?: number): string[] {
+  const tensors = Object.entries(modules).flatMap(([module, own]) => MATRICES.flatMap((name): TensorToWrite[] => {
+    const tensor = own!.matrices[name];
+    if (!tensor) return [];
+    const read = (): Uint8Array => {
+      const { buffer, byteOffset, byteLength } = readFloatsSync(tensor);
+      return new Uint8Array(buffer, byteOffset, byteLength);
+    };
+    return [{ name: `${module}.${name}`, dtype: 'F32', shape: torchShape(name, tensor.shape, own!.kernel), read }];
+  }));
+  return writeSharded(folder, NETWORK_STEM, tensors, { metadata: { format: 'pt' }, ...(shardBytes !== undefined && { shardBytes }) });
+}
+
 /** Writes a folder that PEFT's load_adapter reads: adapter_config.json and adapter_model.safetensors. @throws AppError('disk') */
 export function writePeftLora(folder: string, adapter: Adapter, options: { baseModel: string; metadata?: Readonly<Record<string, string>> }): void {
   const common = { base_model_name_or_path: options.baseModel, inference_mode: true, ...peftSettings(adapter), task_type: null };
@@ -92,7 +109,7 @@ export function writePeftLora(folder: string, adapter: Adapter, options: { baseM
     mkdirSync(folder, { recursive: true });
     writeWhole(join(folder, 'adapter_config.json'), `${JSON.stringify(config, null, 2)}\n`);
   } catch (cause) {
-    throw new AppError('disk', `The adapter could not be written to ${folder}: ${(cause as Error).message}.`, { hint: 'Check free space and permissions.', cause });
+    throw diskError(folder, cause);
   }
   writeSafetensors(join(folder, 'adapter_model.safetensors'), tensors, { metadata: { format: 'pt', ...options.metadata } });
 }
