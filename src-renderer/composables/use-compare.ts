@@ -31,6 +31,7 @@ export function useCompare() {
     error.value = null;
     try {
       if (!runs.loaded) await runs.load();
+      if (!runs.loaded) error.value = runs.error; // an empty list is not the same as one that cannot be read
       const asked = [route.query['run']].flat().filter((id): id is string => typeof id === 'string');
       const fallback = runs.list.find((run) => run.thumbnails !== null) ?? runs.list[0];
       const ids = asked.length > 0 ? asked : fallback ? [fallback.id] : [];

@@ -77,7 +77,8 @@ export const useDraftStore = defineStore('draft', () => {
   const kept = key();
   const draft = ref<Draft>(read() ?? draftOf({ ...FIRST, prompts: [] }));
   const untouched = ref(read() === null);
-  const issues = computed(() => issuesOf(draft.value));
+  /** What is not filled in yet is no mistake. */
+  const issues = computed(() => (untouched.value ? {} : issuesOf(draft.value)));
   const config = computed<RunConfig | null>(() => {
     const result = runConfigSchema.safeParse(configOf(draft.value));
     return result.success ? result.data : null;
