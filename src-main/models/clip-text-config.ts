@@ -19,7 +19,7 @@ export function clipTextConfig(reader: ConfigReader, projected: boolean): ClipTe
   const eos = reader.values['eos_token_id'];
   reader.only('use_attention_mask', [false, null]);
   const config = {
-    width: reader.size('hidden_size', 512), hidden: reader.size('intermediate_size', 2048), layers: reader.size('num_hidden_layers', 12),
+    width: reader.size('hidden_size', 512), hidden: reader.size('intermediate_size', 2048), layers: reader.layers('num_hidden_layers', 12),
     heads: reader.size('num_attention_heads', 8), eps: reader.number('layer_norm_eps', 1e-5),
     activation: reader.oneOf('hidden_act', Object.keys(transformersActivations), 'quick_gelu'),
     vocabulary: reader.size('vocab_size', 49408), positions: reader.size('max_position_embeddings', 77),

@@ -53,7 +53,7 @@ export interface Clip {
 
 function visionConfig(reader: ConfigReader): ClipVisionConfig {
   const config = {
-    width: reader.size('hidden_size', 768), hidden: reader.size('intermediate_size', 3072), layers: reader.size('num_hidden_layers', 12),
+    width: reader.size('hidden_size', 768), hidden: reader.size('intermediate_size', 3072), layers: reader.layers('num_hidden_layers', 12),
     heads: reader.size('num_attention_heads', 12), eps: reader.number('layer_norm_eps', 1e-5),
     activation: reader.oneOf('hidden_act', Object.keys(transformersActivations), 'quick_gelu'),
     imageSize: reader.size('image_size', 224), patchSize: reader.size('patch_size', 32), channels: reader.size('num_channels', 3),

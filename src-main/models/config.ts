@@ -72,6 +72,13 @@ export class ConfigReader {
     return value;
   }
 
+  /** A number of layers, for each of which parameters are listed. */
+  layers(key: string, standard: number): number {
+    const value = this.size(key, standard);
+    if (value > 1000) throw this.refuse(key, 'at most 1000', value);
+    return value;
+  }
+
   flag(key: string, standard: boolean): boolean {
     const value = this.value(key) ?? standard;
     if (typeof value !== 'boolean') throw this.refuse(key, 'true or false', value);

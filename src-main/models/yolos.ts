@@ -44,7 +44,7 @@ export function yolosConfig(reader: ConfigReader): YolosConfig {
   for (const [id, name] of names) labels[Number(id)] = String(name);
   if (names.length === 0 || labels.length !== names.length || labels.includes(undefined as never)) throw reader.refuse('id2label', 'names for the ids 0, 1, 2, ...');
   const config = {
-    width: reader.size('hidden_size', 768), hidden: reader.size('intermediate_size', 3072), layers: reader.size('num_hidden_layers', 12),
+    width: reader.size('hidden_size', 768), hidden: reader.size('intermediate_size', 3072), layers: reader.layers('num_hidden_layers', 12),
     heads: reader.size('num_attention_heads', 12), eps: reader.number('layer_norm_eps', 1e-12),
     activation: reader.oneOf('hidden_act', Object.keys(transformersActivations), 'gelu'),
     imageSize: [height as number, width as number] as const, patchSize: reader.size('patch_size', 16), channels: reader.size('num_channels', 3),

@@ -18,7 +18,7 @@ export interface PictureScore {
  */
 export async function scorePicture(reward: Reward, picture: Tensor4D, prompt: string, name: string): Promise<PictureScore> {
   const value = scope(() => reward.score(picture, [prompt]).dataSync()[0]!);
-  if (!Number.isFinite(value)) throw new AppError('run', `The reward ${reward.name} of ${name} is not a number.`);
+  if (!Number.isFinite(value)) throw new AppError('run', `The reward ${reward.name} of ${name} is not a number.`, { hint: 'Check the weights of its model: a value in them is no number, or too large.' });
   const exact = (await reward.exact?.(picture))?.[0];
   return { reward: reward.name, value, ...(exact !== undefined && { exact }) };
 }

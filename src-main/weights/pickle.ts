@@ -65,7 +65,7 @@ const wordLimit = 2_000_000;
 /** Names that may stand in a checkpoint without meaning harm; nothing of theirs is run, what they would make is a placeholder. */
 const inert: readonly RegExp[] = [
   /^(pytorch_lightning|lightning|lightning_fabric|omegaconf|numpy|transformers|diffusers|ldm|sgm)(\.\w+)+$/,
-  /^torch\.(\w+Storage|dtype|device|float\d+\w*|bfloat16|int\d+|uint8|bool|storage\.\w+|serialization\._get_layout|nn\.parameter\.\w+|nn\.modules\.container\.ParameterDict|optim\.[\w.]+|_utils\._rebuild_\w+|_tensor\._rebuild_\w+)$/,
+  /^torch\.(\w+Storage|per_\w+_affine\w*|dtype|device|float\d+\w*|bfloat16|int\d+|uint8|bool|storage\.\w+|serialization\._get_layout|nn\.parameter\.\w+|nn\.modules\.container\.ParameterDict|optim\.[\w.]+|_utils\._rebuild_\w+|_tensor\._rebuild_\w+)$/,
   /^(__builtin__|builtins)\.(set|frozenset|list|tuple|int|float|complex|bool|str|bytes|bytearray|slice|range|object)$/,
   /^(collections\.(defaultdict|Counter|deque)|_codecs\.encode|copyreg\._reconstructor|copy_reg\._reconstructor|argparse\.Namespace|pathlib\.\w+|datetime\.\w+|typing\.\w+)$/,
 ];

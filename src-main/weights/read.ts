@@ -16,7 +16,12 @@ export interface ReadableFile {
 /** Up to this many bytes in one system call (Node refuses 2 GiB). */
 const readLimit = 1 << 30;
 
-/** @throws AppError('weights') if there is no such file */
+/** What git and servers leave where a file should be. */
+const inItsPlace: readonly (readonly [RegExp, string])[] = [
+  [/^version https:\/\/git-lfs/, 'a pointer of Git LFS, not the file it stands for'], [/^\s*<(!doctype|html)/i, 'a web page, not a file of weights'],
+];
+
+/** @throws AppError('weights') if there is no such file, or something else in its place */
 export function openReadable(path: string): ReadableFile {
   let fd: number;
   try {
@@ -31,6 +36,13 @@ export function openReadable(path: string): ReadableFile {
     throw new AppError('weights', `${path} is not a regular file.`, { hint: 'Name the file itself.' });
   }
   let open = true;
+  const first = Buffer.alloc(40);
+  readSync(fd, first, 0, 40, 0);
+  const instead = inItsPlace.find(([pattern]) => pattern.test(first.toString('latin1')))?.[1];
+  if (instead) {
+    closeSync(fd);
+    throw new AppError('weights', `${path} is ${instead}.`, { hint: 'Download the file itself again.' });
+  }
   return {
     path, size: stat.size,
     read(position, length) {

@@ -1,6 +1,6 @@
 /** Objectness: a detector is sure to see a thing. */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { AppError } from '../../base/errors.ts';
 import { nearestKey } from '../../contract/run.ts';
 import { scope } from '../../engine/scope.ts';
@@ -85,7 +85,8 @@ export const objectnessDefinition: RewardDefinition = {
   habit: 'Many copies of the object, or just its texture.', needs: 'the folder of hustvl/yolos-tiny, 26 MB', licence: 'Apache-2.0', range: '0 to 1',
   color: '#64748b', memory: '0.3 GB a picture', needsModel: true, mayTake: ['object'],
   async open(engine, { model, object }) {
-    const path = needModel(objectnessDefinition, model);
+    const given = needModel(objectnessDefinition, model);
+    const path = statSync(given, { throwIfNoEntry: false })?.isFile() ? dirname(given) : given; // its weights name their folder
     const sight = readSight(path);
     const detector = loadYolos(engine, path);
     try {

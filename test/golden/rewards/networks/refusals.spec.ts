@@ -1,5 +1,5 @@
 /** What is said of models that do not fit a reward: one line, and nothing stays in memory. */
-import { mkdtempSync, copyFileSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -18,7 +18,22 @@ beforeAll(async () => {
   bare = mkdtempSync(join(tmpdir(), 'drtune-bare-'));
   copyFileSync(at('hpsv21', 'model.safetensors'), join(bare, 'clip.safetensors'));
   copyFileSync(at('imagereward', 'model.safetensors'), join(bare, 'blip.safetensors'));
+  writeFileSync(join(bare, 'pointer.safetensors'), 'version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 5\n');
+  writeFileSync(join(bare, 'page.pt'), '<!DOCTYPE html><html>Sign in</html>');
 });
+
+/** The OpenCLIP model with other settings of its towers; its weights would fit. */
+function changed(name: string, { vision = {}, text = {} }: { vision?: object; text?: object }): string {
+  const folder = join(bare, name);
+  const config = JSON.parse(readFileSync(at('hpsv21', 'open_clip_config.json'), 'utf8')) as { model_cfg: { vision_cfg: object; text_cfg: object } };
+  Object.assign(config.model_cfg.vision_cfg, vision);
+  Object.assign(config.model_cfg.text_cfg, text);
+  mkdirSync(folder, { recursive: true });
+  for (const file of ['vocab.json', 'merges.txt', 'tokenizer_config.json']) copyFileSync(at('hpsv21', file), join(folder, file));
+  copyFileSync(at('hpsv21', 'model.safetensors'), join(folder, 'open_clip_model.safetensors'));
+  writeFileSync(join(folder, 'open_clip_config.json'), JSON.stringify(config));
+  return folder;
+}
 afterAll(() => rmSync(bare, { recursive: true }));
 
 describe('a model that does not fit its reward is refused in one line', () => {
@@ -34,6 +49,13 @@ describe('a model that does not fit its reward is refused in one line', () => {
     ['aesthetic', () => ({ model: at('aesthetic'), head: at('make_real_keys.py') }), /make_real_keys\.py/],
     ['imagereward', () => ({ model: at('pickscore') }), /no ImageReward: it has no tensor blip\.visual_encoder/],
     ['imagereward', () => ({ model: join(bare, 'blip.safetensors') }), /width of 16.*med_config\.json/],
+    ['hpsv2.1', () => ({ model: join(bare, 'pointer.safetensors') }), /pointer\.safetensors is a pointer of Git LFS/],
+    ['imagereward', () => ({ model: join(bare, 'page.pt') }), /page\.pt is a web page/],
+    ['hpsv2.1', () => ({ model: changed('pool', { text: { pool_type: 'last' } }) }), /its pool_type \("last"\) is not CLIP's/],
+    ['hpsv2.1', () => ({ model: changed('norm', { vision: { norm_kwargs: { eps: 1e-6 } } }) }), /its norm_kwargs \(\{"eps":0\.000001\}\) is not CLIP's/],
+    ['hpsv2.1', () => ({ model: changed('words', { text: { hf_tokenizer_name: 'xlm-roberta-base' } }) }), /its hf_tokenizer_name/],
+    ['hpsv2.1', () => ({ model: changed('deep', { vision: { layers: 1e7 } }) }), /"num_hidden_layers": 10000000.*at most 1000/],
+    ['objectness', () => ({ model: join(bare, 'blip.safetensors') }), /There is no file .*config\.json/],
     ['objectness', () => ({ model: at('pickscore') }), /"model_type": "clip".*supports "yolos"/],
     ['objectness', () => ({ model: at('yolos'), object: 'zebr' }), /does not know "zebr".*Did you mean "zebra"/],
     ['objectness', () => ({ model: at('yolos'), object: 'N/A' }), /does not know "N\/A".*knows 3 things: person, teddy bear, zebra/],
@@ -44,5 +66,16 @@ describe('a model that does not fit its reward is refused in one line', () => {
     expect((error as AppError).line).toMatch(words);
     expect((error as AppError).line).not.toContain('\n');
     expect(tensorCount()).toBe(before);
+  });
+});
+
+describe('a model is found', () => {
+  it.each<[string, () => string]>([
+    ['hpsv2.1', () => changed('same', { vision: { pool_type: 'tok', patch_dropout: 0, output_tokens: false }, text: { pool_type: 'argmax', hf_tokenizer_name: '' } })],
+    ['objectness', () => at('yolos', 'model.safetensors')],
+  ])('%s: settings that say what is so anyway, and weights for their folder', async (name, model) => {
+    const reward = await openReward(engine, { name, model: model() });
+    reward.dispose();
+    expect(reward.name).toBe(name);
   });
 });
