@@ -2,7 +2,7 @@
 import { fork } from 'node:child_process';
 import { AppError, errorLine, type ErrorCode } from '../base/errors.ts';
 import type { Trial, TrialAnswer } from '../engine/probe.ts';
-import { OWN_GROUP } from './trainer-port.ts';
+import { OWN_GROUP, engineProcess } from './trainer-port.ts';
 import type { FromHelper, HelperRequest } from './helper-jobs.ts';
 import type { FromLibrary, LibraryRequest } from './library-jobs.ts';
 
@@ -21,7 +21,7 @@ export type LaunchHelper = () => HelperPort;
 
 export function forkHelper(entry: string, env: NodeJS.ProcessEnv = process.env): LaunchHelper {
   return () => {
-    const child = fork(entry, [], { execArgv: ['--disable-warning=ExperimentalWarning'], serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc'], env, ...OWN_GROUP });
+    const child = fork(entry, [], { ...engineProcess(env), serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc'], ...OWN_GROUP });
     let errors = '';
     child.stderr?.on('data', (chunk: Buffer) => (errors = (errors + chunk.toString()).slice(-2000)));
     return {

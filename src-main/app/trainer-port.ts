@@ -11,6 +11,14 @@ export type LaunchTrainer = () => TrainerPort;
 export const OWN_GROUP = { detached: process.platform !== 'win32' };
 
 /**
+ * How Node is started where an engine runs: its own young objects are few there and get 2 MB instead of 16, and TensorFlow's
+ * threads share one heap, as glibc would give each its own. The starter's gradient takes 100 MB less for that.
+ */
+export const engineProcess = (env: NodeJS.ProcessEnv) => ({
+  execArgv: ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2'], env: { MALLOC_ARENA_MAX: '1', ...env },
+});
+
+/**
  * @param entry file of the trainer process
  * @returns a function that starts one; what it prints comes back as log lines
  */
@@ -18,7 +26,7 @@ export function forkTrainer(entry: string, env: NodeJS.ProcessEnv = process.env)
   return () => {
     // 'advanced' keeps numbers that JSON cannot hold (NaN), so that they can be told apart from a missing value.
     const child = fork(entry, [], {
-      execArgv: ['--disable-warning=ExperimentalWarning'], serialization: 'advanced', stdio: ['ignore', 'pipe', 'pipe', 'ipc'], env, ...OWN_GROUP,
+      ...engineProcess(env), serialization: 'advanced', stdio: ['ignore', 'pipe', 'pipe', 'ipc'], ...OWN_GROUP,
     });
     const listeners: ((message: FromTrainer) => void)[] = [];
     const tell = (message: FromTrainer): void => listeners.forEach((listener) => listener(message));

@@ -8,6 +8,7 @@ import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { parseArgs } from 'node:util';
+import { engineProcess } from '../../src-main/app/trainer-port.ts';
 import { writeWhole } from '../../src-main/base/atomic.ts';
 import { drtuneHome } from '../../src-main/base/paths.ts';
 import { openSafetensors } from '../../src-main/weights/safetensors.ts';
@@ -32,9 +33,9 @@ class Side {
   private readonly lines: Interface;
   private readonly ended: Promise<never>;
 
-  constructor(name: string, command: string, args: readonly string[]) {
+  constructor(name: string, command: string, args: readonly string[], env = process.env) {
     this.name = name;
-    this.child = spawn(command, args, { cwd: root, stdio: ['pipe', 'pipe', 'inherit'] });
+    this.child = spawn(command, args, { cwd: root, env, stdio: ['pipe', 'pipe', 'inherit'] });
     this.lines = createInterface({ input: this.child.stdout! });
     this.ended = new Promise((_, reject) => {
       this.child.on('error', reject);
@@ -70,7 +71,8 @@ export interface Row { case: string; what: string; side: string; seconds: number
 
 function sides(each: BenchCase, python: string | null): Array<() => Side> {
   const peer = (mode: 'tape' | 'checkpoint') => () => new Side(`peer, ${mode}`, python!, [join(import.meta.dirname, 'peer.py'), JSON.stringify({ ...each, mode })]);
-  const ours = () => new Side('ours', process.execPath, ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'ours.ts'), JSON.stringify(each)]);
+  const { execArgv, env } = engineProcess(process.env);
+  const ours = () => new Side('ours', process.execPath, [...execArgv, join(import.meta.dirname, 'ours.ts'), JSON.stringify(each)], env);
   if (!python) return [ours];
   return each.command === 'sample' ? [peer('tape'), ours] : [peer('tape'), ours, peer('checkpoint')]; // the first peer writes the LoRA file that all read
 }

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import koffi, { type LibraryHandle as Library } from 'koffi';
 import { AppError, errorLine } from '../../../base/errors.ts';
 import { libraryNames } from '../../library-names.ts';
+import { giveBackLoadedPages } from './lean.ts';
 
 export type Pointer = bigint;
 /** TF_Output: one result of an operation in a graph. */
@@ -150,6 +151,7 @@ export function loadCApi(folder: string): CApi {
       return koffi.load(join(folder, name), { global: true });
     })) as [Library, Library];
     quietLog(framework);
+    giveBackLoadedPages(c);
     return bind(framework, cc, c);
   } catch (error) {
     throw new AppError('engine', `TensorFlow's libraries in ${folder} cannot be loaded: ${errorLine(error)}.`, {
