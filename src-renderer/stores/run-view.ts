@@ -101,6 +101,23 @@ export function flatSettings(value: unknown, at = ''): { key: string; value: str
   return [{ key: at, value: Array.isArray(value) ? value.join(at.includes('rompts') ? '\n' : ', ') : shortPictures(String(value)) }];
 }
 
+/** A value as `runs.diff` tells it, in words: a list one a line, a reward by its title with its weight and what else is set of it. */
+export function settingWords(value: string, title: (reward: string) => string): string {
+  if (!/^[[{]/.test(value)) return value === '' ? '–' : value;
+  const plain = (one: unknown): string => (Array.isArray(one) ? one.map(plain).join(', ') : String(one));
+  const words = (one: unknown): string => {
+    if (one === null || typeof one !== 'object' || Array.isArray(one) || !('name' in one)) return typeof one === 'object' && !Array.isArray(one) ? JSON.stringify(one) : plain(one);
+    const { name, weight, ...more } = one as Record<string, unknown>;
+    return [title(String(name)), plain(weight ?? 1), ...Object.entries(more).map(([key, each]) => `${key} ${plain(each)}`)].join(', ');
+  };
+  try {
+    const list = JSON.parse(value) as unknown;
+    return Array.isArray(list) ? list.map(words).join(list.some((one) => typeof one === 'number') ? ', ' : '\n') || '–' : words(list);
+  } catch {
+    return value; // a picture in it was shortened
+  }
+}
+
 /** The running mean of noisy values, so that their course is seen; gaps stay gaps. Weighs about the last `span` values. */
 export function smooth(values: readonly (number | null)[], span = 8): (number | null)[] {
   const decay = 1 - 2 / (span + 1);

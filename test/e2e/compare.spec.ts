@@ -47,9 +47,13 @@ describe.skipIf(!browser)('comparing and looking back', { timeout: 60_000 }, () 
     expect(toWeaker).toBeGreaterThan(0.2);
     expect(toWeaker).toBeLessThan(toFull);
     expect(page.url()).toContain('x0.8');
-    await page.keyboard.press('.');
+    // A slider that was moved by hand keeps the arrows to itself, and leaves the other keys to the page.
+    await page.getByRole('slider', { name: /Strength of B/ }).focus();
+    await page.keyboard.press('ArrowRight');
+    await page.getByText('90 %', { exact: true }).waitFor();
     await page.keyboard.press('.');
     await expect.poll(async () => (await urls())[1]).toBe(full);
+    await page.getByRole('slider', { name: /Strength of B/ }).blur();
   });
 
   it('late start: the LoRA comes in at a later sampling step, as a picture of its own with a link of its own', async () => {
@@ -157,6 +161,12 @@ describe.skipIf(!browser)('comparing and looking back', { timeout: 60_000 }, () 
     expect(round!.ballots.map((ballot) => ballot.choice).slice(1)).toEqual(['tie', 'skip']);
     expect(round!.ballots[0]!.choice).toBe(round!.pairs[0]!.swapped ? 'a' : 'b');
     await dialog.getByRole('button', { name: 'Done' }).click();
+    // It stays to be read with the run.
+    await studio.go(`/runs/${ids[0]}`);
+    await page.getByRole('tab', { name: 'Votes' }).click();
+    await page.locator('[data-test="vote-round"]').getByText(/preferred \d of 2, 1 undecided/).waitFor();
+    await page.locator('[data-test="vote-round"]').getByRole('link', { name: 'Compare' }).click();
+    await expect.poll(() => page.url()).toContain(`a=${ids[0]}@base&b=${ids[0]}@6`);
   });
 
   it('the list: searches prompts, tags, filters by tag, shows pictures of several runs together', async () => {

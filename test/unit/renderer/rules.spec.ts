@@ -5,7 +5,7 @@ import * as mock from '../../../src-renderer/dev/mock-data.ts';
 import { configOf, draftOf, issuesOf } from '../../../src-renderer/stores/draft.ts';
 import { effortOf, lines, setAside, setEffort } from '../../../src-renderer/stores/effort.ts';
 import { arrange, emptyQuery, isFiltered, runsCsv } from '../../../src-renderer/stores/run-list.ts';
-import { axisOf, flatSettings, heldOutCurve, samplePoints, smooth, subjects, tunedAt, baseOf, memoryOf, picturesPerMinute } from '../../../src-renderer/stores/run-view.ts';
+import { axisOf, flatSettings, heldOutCurve, samplePoints, smooth, subjects, tunedAt, baseOf, memoryOf, picturesPerMinute, settingWords } from '../../../src-renderer/stores/run-view.ts';
 import { fieldText, getAt, isDefault, parseField, setAt, SETTING_FIELDS, withSetting } from '../../../src-renderer/stores/setting-fields.ts';
 import { canPaint, imageOf, nearestImage, readSide, stepsOf, writeSide } from '../../../src-renderer/stores/sides.ts';
 import { cutAt, tokenWords } from '../../../src-renderer/stores/token-notes.ts';
@@ -197,6 +197,9 @@ describe('pictures of a run', () => {
     expect(second).toBeCloseTo(2 / 3);
   });
   it('flattens a config for the table', () => {
+    const title = (name: string): string => name.toUpperCase();
+    expect(settingWords('[{"name":"symmetry","weight":1},{"name":"clipscore","weight":2,"target":0.95}]', title)).toBe('SYMMETRY, 1\nCLIPSCORE, 2, target 0.95');
+    expect(['[]', '', '0.003', '[1,2]', '["a cat","a dog"]', '[[512,512]]', '{"kind"'].map((value) => settingWords(value, title))).toEqual(['–', '–', '0.003', '1, 2', 'a cat\na dog', '512, 512', '{"kind"']);
     expect(flatSettings({ a: { b: 1 }, c: [{ d: 2 }], e: [1, 2] })).toEqual([{ key: 'a.b', value: '1' }, { key: 'c[0].d', value: '2' }, { key: 'e', value: '1, 2' }]);
   });
 });
