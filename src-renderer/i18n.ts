@@ -6,6 +6,7 @@ import { createI18n } from 'vue-i18n';
 import type { Settings } from '#contract/api.ts';
 import en from './locales/en.ts';
 import type { Messages } from './locales/messages.ts';
+import { Translator, type Sentences } from './sentences.ts';
 
 export const LOCALES = ['en', 'de', 'zh', 'ja'] as const;
 export type Locale = (typeof LOCALES)[number];
@@ -49,10 +50,26 @@ export function t(key: MessageKey, named: Readonly<Record<string, string | numbe
   return i18n.global.t(key, written, typeof named['n'] === 'number' ? { plural: named['n'] } : {});
 }
 
-/** Text that the command line shows too and that therefore comes in English (rewards, presets, settings): its translation by the text itself, or the text. */
+/** Text that the command line shows too and that therefore comes in English (rewards, presets, settings, alarms, verdicts, errors): its translation, or the text. */
 export function fromMain(text: string): string {
-  const { said } = i18n.global.getLocaleMessage(locale()) as { said?: Record<string, string> };
-  return said?.[text] ?? text;
+  return translation(text) ?? text;
+}
+
+const translators = new Map<Locale, Translator>();
+/** The same, null where the language has no words for it; English is English's. */
+export function translation(text: string): string | null {
+  const shown = locale();
+  if (shown === 'en') return text;
+  const { said, sentences } = i18n.global.getLocaleMessage(shown) as { said?: Sentences; sentences?: Sentences };
+  if (said && Object.hasOwn(said, text)) return said[text]!;
+  if (!translators.has(shown)) translators.set(shown, new Translator(sentences ?? {}, digits, shown === 'de' ? ' ' : ''));
+  return translators.get(shown)!.say(text);
+}
+
+/** Digits such as "0.50" as the language writes them, with as many decimals. */
+function digits(text: string): string {
+  const decimals = text.split('.')[1]?.length ?? 0;
+  return number(Number(text), { minimumFractionDigits: decimals, maximumFractionDigits: decimals, useGrouping: false });
 }
 
 const KEPT = 'drtune.locale';

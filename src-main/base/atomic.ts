@@ -49,7 +49,8 @@ export function diskError(file: string, cause: unknown, { need, then = 'try agai
   // The system names the temporary file, which nobody knows: "ENOSPC: no space left on device, open '/home/x/.y.part'".
   const words = errorLine(cause).replace(/^([A-Z]+: [^,']+), .*$/s, '$1');
   const full = ['ENOSPC', 'EDQUOT'].includes((cause as NodeJS.ErrnoException | null)?.code ?? '');
-  const room = full ? ` (${need === undefined ? '' : `it takes ${byteWords(need)}, `}${byteWords(freeBytes(dirname(file)))} are free)` : '';
+  const free = full ? byteWords(freeBytes(dirname(file))) : '';
+  const room = !full ? '' : need === undefined ? ` (${free} are free)` : ` (it takes ${byteWords(need)}, ${free} are free)`;
   return new AppError('disk', `${file} could not be written: ${words}${room}.`, { hint: full ? `Free some space in ${dirname(file)}, then ${then}.` : `Check free space and permissions, then ${then}.`, cause });
 }
 

@@ -101,17 +101,17 @@ async function paintedPair(session: Session, adapter: Adapter): Promise<Compared
 export function verdictOf({ changed, rewards: [before, after], on, problem }: Compared): Verdict {
   const known = before !== undefined && after !== undefined && Number.isFinite(before) && Number.isFinite(after);
   const digits = known ? ([4, 5, 6, 7].find((n) => before.toPrecision(n) !== after.toPrecision(n)) ?? 4) : 4;
-  const figures = known ? `: ${before.toPrecision(digits)} -> ${after.toPrecision(digits)}` : '';
+  const figures = known ? `${before.toPrecision(digits)} -> ${after.toPrecision(digits)}` : '';
   const rose = known && after > before;
   const checks: Verdict['checks'] = [
     { check: 'reloaded', passed: true, words: 'the last checkpoint was read back from the disk' },
     { check: 'finite', passed: true, words: 'its values are finite' },
     { check: 'differs', passed: true, words: 'they differ from the start' },
     { check: 'picture', passed: changed && problem === null, words: problem ?? (changed ? 'the pictures changed' : 'the pictures did not change') },
-    { check: 'reward', passed: rose, words: known ? `the reward ${rose ? 'rose' : 'did not rise'} ${on}${figures}` : `the reward could not be measured ${on}` },
+    { check: 'reward', passed: rose, words: !known ? `the reward could not be measured ${on}` : rose ? `the reward rose ${on}: ${figures}` : `the reward did not rise ${on}: ${figures}` },
   ];
   const failed = checks.filter((each) => !each.passed).map((each) => each.words);
   return failed.length === 0
-    ? { sound: true, line: `The reward rose ${on}${figures}.`, checks }
+    ? { sound: true, line: `The reward rose ${on}: ${figures}.`, checks }
     : { sound: false, line: `Finished, but ${failed.join(', and ')}.`, checks };
 }

@@ -1,7 +1,8 @@
 /** The only file that touches the transport: typed requests that throw ApiError, typed events, picture addresses. */
 import { shallowRef } from 'vue';
 import { HERE_ONLY, type EventName, type EventPayload, type RequestInput, type RequestName, type RequestOutput, type Transport } from '#contract/api.ts';
-import { t } from '../i18n.ts';
+import { fromMain, t, translation } from '../i18n.ts';
+import { KINDS } from '../sentences.ts';
 import { webSocketTransport, type ConnectionState } from './websocket.ts';
 
 export class ApiError extends Error {
@@ -120,8 +121,12 @@ export const api = {
 /** Whether the user ended it: nothing went wrong. */
 export const wasCancelled = (error: unknown): boolean => (error instanceof ApiError && error.code === 'cancelled') || (error instanceof DOMException && error.name === 'AbortError');
 
-/** An error in the words to show: what happened, and what to do. */
+/** An error in the words to show: what happened, and what to do. One that the language has no words for is named by its kind, with the English below. */
 export function words(error: unknown): { message: string; hint: string | undefined } {
-  if (error instanceof ApiError) return { message: error.message, hint: error.hint };
-  return { message: error instanceof Error ? error.message : String(error), hint: undefined };
+  if (!(error instanceof ApiError)) return { message: error instanceof Error ? error.message : String(error), hint: undefined };
+  const message = translation(error.message);
+  const hint = error.hint && fromMain(error.hint);
+  const kind = Object.hasOwn(KINDS, error.code) ? KINDS[error.code as keyof typeof KINDS] : undefined;
+  if (message !== null || kind === undefined) return { message: message ?? error.message, hint };
+  return { message: t(kind), hint: [error.message, hint].filter(Boolean).join(' ') };
 }

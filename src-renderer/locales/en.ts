@@ -1,6 +1,7 @@
 /** English: the language whose files say which keys there are. A file is an area of the app. */
 import chart from './en/chart.json';
 import compare from './en/compare.json';
+import error from './en/error.json';
 import format from './en/format.json';
 import frame from './en/frame.json';
 import guides from './en/guides.json';
@@ -20,4 +21,4 @@ import ui from './en/ui.json';
 import vote from './en/vote.json';
 import work from './en/work.json';
 
-export default { chart, compare, format, frame, guides, logs, machine, models, newRun, reward, run, runs, score, servers, settings, setup, sweep, ui, vote, work };
+export default { chart, compare, error, format, frame, guides, logs, machine, models, newRun, reward, run, runs, score, servers, settings, setup, sweep, ui, vote, work };

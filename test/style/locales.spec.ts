@@ -9,8 +9,9 @@ import { REWARDS } from '../../src-main/rewards/index.ts';
 
 const root = join(import.meta.dirname, '../../src-renderer');
 const LOCALES = ['en', 'de', 'zh', 'ja'];
-/** Text that comes in English and is looked up by itself: rewards, presets, catalogue, a run's settings, stages of work. */
+/** Text that comes in English and is looked up by itself: rewards, presets, catalogue, a run's settings, stages of work; and sentences, see sentences.spec.ts. */
 const SAID = 'said';
+const BY_TEXT = [`${SAID}.`, 'sentences.'];
 const SETTINGS = 'stores/setting-fields.ts';
 
 /** Files with words that are still English. It only gets shorter. */
@@ -25,7 +26,7 @@ function flat(messages: Messages, at = ''): [string, string][] {
 }
 const read = (file: string): string => readFileSync(join(root, file), 'utf8');
 const areas = (locale: string): Messages => Object.fromEntries(globSync(`locales/${locale}/*.json`, { cwd: root }).map((file) => [basename(file, '.json'), JSON.parse(read(file)) as Messages]));
-const messages = Object.fromEntries(LOCALES.map((locale) => [locale, new Map(flat(areas(locale)).filter(([key]) => !key.startsWith(`${SAID}.`)))]));
+const messages = Object.fromEntries(LOCALES.map((locale) => [locale, new Map(flat(areas(locale)).filter(([key]) => !BY_TEXT.some((each) => key.startsWith(each))))]));
 const english = messages['en']!;
 const placeholders = (text: string): string[] => [...new Set(text.match(/\{\w+\}/g) ?? [])].sort();
 
