@@ -2,6 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { AppError } from '../base/errors.ts';
 
+/** More layers than any model has: a list of the parameters of a million would fill memory. */
+export const MOST_LAYERS = 1000;
+
 export type JsonRecord = Readonly<Record<string, unknown>>;
 
 /** @throws AppError('weights') if the file is missing or no JSON record */
@@ -75,7 +78,14 @@ export class ConfigReader {
   /** A number of layers, for each of which parameters are listed. */
   layers(key: string, standard: number): number {
     const value = this.size(key, standard);
-    if (value > 1000) throw this.refuse(key, 'at most 1000', value);
+    if (value > MOST_LAYERS) throw this.refuse(key, `at most ${MOST_LAYERS}`, value);
+    return value;
+  }
+
+  /** Groups of a norm over each of these channels. */
+  groups(key: string, standard: number, channels: readonly number[]): number {
+    const value = this.size(key, standard);
+    if (channels.some((each) => each % value !== 0)) throw this.refuse(key, `a divisor of each of block_out_channels (${channels.join(', ')})`, value);
     return value;
   }
 

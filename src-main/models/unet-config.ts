@@ -4,7 +4,7 @@ import { ParameterList } from '../nn/parameters.ts';
 import { resnetParameters } from '../nn/resnet.ts';
 import { transformerParameters } from '../nn/transformer.ts';
 import { diffusersActivations } from '../nn/activations.ts';
-import type { ConfigReader } from './config.ts';
+import { MOST_LAYERS, type ConfigReader } from './config.ts';
 
 export interface UNetConfig {
   readonly inChannels: number;
@@ -57,6 +57,7 @@ export function unetConfig(reader: ConfigReader): UNetConfig {
     if (types.length !== levels) throw reader.refuse(key, `one for each of the ${levels} block_out_channels`);
   }
   const layers = reader.perLevel('layers_per_block', levels, 2);
+  if (Math.max(...layers) > MOST_LAYERS) throw reader.refuse('layers_per_block', `at most ${MOST_LAYERS}`);
   const crossDims = reader.perLevel('cross_attention_dim', levels, 1280);
   // By its history, attention_head_dim is the NUMBER of heads; diffusers refuses num_attention_heads.
   const heads = reader.perLevel('attention_head_dim', levels, 8);
@@ -86,7 +87,7 @@ export function unetConfig(reader: ConfigReader): UNetConfig {
     timeEmbedDim: reader.numberOrNull('time_embedding_dim') ?? channels[0]! * 4,
     timeActivation: isOpen('time_embedding_act_fn') ? null : reader.oneOf('time_embedding_act_fn', activations),
     activation: reader.oneOf('act_fn', activations, 'silu'),
-    groups: reader.size('norm_num_groups', 32), eps: reader.number('norm_eps', 1e-5),
+    groups: reader.groups('norm_num_groups', 32, channels), eps: reader.number('norm_eps', 1e-5),
     convInKernel: kernel('conv_in_kernel'), convOutKernel: kernel('conv_out_kernel'),
     downsamplePadding: reader.number('downsample_padding', 1), midScale: reader.number('mid_block_scale_factor', 1), midType,
     added: isOpen('addition_embed_type') ? null : { timeDim: reader.size('addition_time_embed_dim'), inputDim: reader.size('projection_class_embeddings_input_dim') },
@@ -101,13 +102,13 @@ export function unetConfig(reader: ConfigReader): UNetConfig {
 /** A number, one per level, or (asymmetric UNets) one list per level; `extra` resnets more than the level's layers. */
 function transformerLayers(reader: ConfigReader, key: string, layers: readonly number[], extra: number): number[][] {
   const value = reader.values[key] ?? 1;
-  const natural = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) > 0;
+  const natural = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) > 0 && (n as number) <= MOST_LAYERS;
   const list: readonly unknown[] = Array.isArray(value) ? value : layers.map(() => value);
-  if (list.length !== layers.length) throw reader.refuse(key, `a whole number above 0, or a list of ${layers.length}`);
+  if (list.length !== layers.length) throw reader.refuse(key, `a whole number of 1 to ${MOST_LAYERS}, or a list of ${layers.length}`);
   return list.map((entry, i) => {
     if (natural(entry)) return new Array<number>(layers[i]! + extra).fill(entry);
     if (Array.isArray(entry) && entry.length === layers[i]! + extra && entry.every(natural)) return entry;
-    throw reader.refuse(key, `whole numbers above 0, or lists of ${layers[i]! + extra} of them`);
+    throw reader.refuse(key, `whole numbers of 1 to ${MOST_LAYERS}, or lists of ${layers[i]! + extra} of them`);
   });
 }
 

@@ -30,12 +30,14 @@ export function vaeConfig(reader: ConfigReader): VaeConfig {
   const latentChannels = reader.size('latent_channels', 4);
   const latentsMean = reader.numbersOrNull('latents_mean', latentChannels);
   const latentsStd = reader.numbersOrNull('latents_std', latentChannels);
+  const scalingFactor = reader.number('scaling_factor', 0.18215);
+  if (scalingFactor === 0) throw reader.refuse('scaling_factor', 'any number but 0, as latents are divided by it');
   return {
     inChannels: reader.size('in_channels', 3), outChannels: reader.size('out_channels', 3), latentChannels, channels,
-    layers: reader.size('layers_per_block', 1), groups: reader.size('norm_num_groups', 32),
+    layers: reader.layers('layers_per_block', 1), groups: reader.groups('norm_num_groups', 32, channels),
     activation: reader.oneOf('act_fn', Object.keys(diffusersActivations), 'silu'),
     quantConv: reader.flag('use_quant_conv', true), postQuantConv: reader.flag('use_post_quant_conv', true),
-    midAttention: reader.flag('mid_block_add_attention', true), scalingFactor: reader.number('scaling_factor', 0.18215),
+    midAttention: reader.flag('mid_block_add_attention', true), scalingFactor,
     // diffusers uses them only where both are given
     latentsMean: latentsStd && latentsMean, latentsStd: latentsMean && latentsStd,
   };

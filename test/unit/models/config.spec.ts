@@ -39,6 +39,9 @@ describe('model configs', () => {
     ['layers_per_block', { layers_per_block: [1, 2] }, 'list of 3'],
     ['attention_head_dim', { attention_head_dim: 0 }, 'above 0'],
     ['transformer_layers_per_block', { transformer_layers_per_block: [1, 'two', 1] }, 'whole numbers'],
+    ['layers_per_block', { layers_per_block: 1e7 }, 'at most 1000'],
+    ['transformer_layers_per_block', { transformer_layers_per_block: 1e7 }, 'whole numbers of 1 to 1000'],
+    ['norm_num_groups', { norm_num_groups: 7 }, 'a divisor of each of block_out_channels'],
     ['num_attention_heads', { num_attention_heads: 4 }, 'null'],
     ['conv_in_kernel', { conv_in_kernel: 4 }, 'odd'],
     ['encoder_hid_dim_type', { encoder_hid_dim_type: 'text_proj' }, 'null'],
@@ -60,6 +63,9 @@ describe('model configs', () => {
     expect(vaeConfig(new ConfigReader('vae/config.json', { ...vae, latents_mean: [0, 0, 0, 0] })).latentsMean).toBeNull();
     expect(() => vaeConfig(new ConfigReader('vae/config.json', { ...vae, down_block_types: ['AttnDownEncoderBlock2D', 'DownEncoderBlock2D'] }))).toThrow('down_block_types');
     expect(() => vaeConfig(new ConfigReader('vae/config.json', { ...vae, shift_factor: 0.1 }))).toThrow('shift_factor');
+    expect(() => vaeConfig(new ConfigReader('vae/config.json', { ...vae, scaling_factor: 0 }))).toThrow('"scaling_factor": 0');
+    expect(() => vaeConfig(new ConfigReader('vae/config.json', { ...vae, norm_num_groups: 5 }))).toThrow('a divisor of each');
+    expect(() => vaeConfig(new ConfigReader('vae/config.json', { ...vae, layers_per_block: 1e7 }))).toThrow('at most 1000');
   });
 
   it('find the end of a prompt by id, or by the old rule', () => {
