@@ -52,7 +52,7 @@ describe.skipIf(!browser)('comparing and looking back', { timeout: 60_000 }, () 
     await page.keyboard.press('ArrowRight');
     await page.getByText('90 %', { exact: true }).waitFor();
     await page.keyboard.press('.');
-    await expect.poll(async () => (await urls())[1]).toBe(full);
+    await expect.poll(async () => (await urls())[1], { timeout: 20_000 }).toBe(full);
     await page.getByRole('slider', { name: /Strength of B/ }).blur();
   });
 
@@ -67,15 +67,15 @@ describe.skipIf(!browser)('comparing and looking back', { timeout: 60_000 }, () 
     if (process.env['SHOTS']) await page.screenshot({ path: `${process.env['SHOTS']}/compare-late.png` });
     await page.keyboard.press(';');
     await page.keyboard.press(';');
-    await expect.poll(async () => (await urls())[1]).toBe(full);
+    await expect.poll(async () => (await urls())[1], { timeout: 20_000 }).toBe(full);
   });
 
   it('steps: goes back over the run, and says where no checkpoint was kept', async () => {
     const { page } = studio;
     await page.keyboard.press('[');
-    await expect.poll(async () => (await viewer().last().getAttribute('alt'))?.endsWith('step 4')).toBe(true);
+    await expect.poll(async () => viewer().last().getAttribute('alt'), { timeout: 20_000 }).toMatch(/step 4$/);
     await page.keyboard.press('[');
-    await expect.poll(async () => (await viewer().last().getAttribute('alt'))?.endsWith('step 3')).toBe(true);
+    await expect.poll(async () => viewer().last().getAttribute('alt'), { timeout: 20_000 }).toMatch(/step 3$/);
     await page.keyboard.press(',');
     await page.getByText('No checkpoint was kept at step 3.').waitFor();
     // What stands in is named by what it is, not by what was asked for.
@@ -83,7 +83,7 @@ describe.skipIf(!browser)('comparing and looking back', { timeout: 60_000 }, () 
     await page.locator('[data-test="viewer"]').getByText('step 3', { exact: true }).waitFor();
     await page.keyboard.press('.');
     for (let n = 0; n < 2; n++) await page.keyboard.press(']');
-    await expect.poll(async () => (await viewer().last().getAttribute('alt'))?.endsWith('step 6')).toBe(true);
+    await expect.poll(async () => viewer().last().getAttribute('alt'), { timeout: 20_000 }).toMatch(/step 6$/);
   });
 
   it('difference: a map with its scale and in words', async () => {
