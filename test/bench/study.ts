@@ -2,12 +2,14 @@
  * `npm run study [-- --seconds 10 --seeds 3 --rewards symmetry,compressibility,clipscore --algorithms ... --out FOLDER]`: DRTune and its neighbours
  * on the starter at equal compute, scored on prompts and seeds none of them was tuned on. What is equal is the processor's time (all
  * threads, divided by the cores): the clock on the wall would let other work on the machine decide who wins. A cell of the study is one
- * reward, algorithm and seed; one that fails is told and left out, and a study begun again goes on with what is missing.
+ * reward, algorithm and seed; one that fails is told and left out, one that hangs ends the study, and a study begun again goes on with what is
+ * missing. At its end words, table and pictures are in FOLDER/table.md; those of resources/study in the README, between its marks.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { Worker } from 'node:worker_threads';
 import { writeWhole } from '../../src-main/base/atomic.ts';
 import { errorLine } from '../../src-main/base/errors.ts';
 import { drtuneHome } from '../../src-main/base/paths.ts';
@@ -30,6 +32,8 @@ const { values: flags } = parseArgs({
   },
 });
 const budget = Number(flags.seconds);
+const seeds = Number(flags.seeds);
+if (!(budget > 0) || !(Number.isSafeInteger(seeds) && seeds > 0)) throw new Error(`--seconds is ${flags.seconds} and --seeds ${flags.seeds}; both are numbers above 0, seeds a whole one.`);
 const [rewards, names] = [flags.rewards.split(','), flags.algorithms.split(',')];
 const starter = JSON.parse(readFileSync(join(root, 'resources/starter/prompts.json'), 'utf8')) as { train: string[]; heldOut: string[] };
 const prompts = starter.train;
@@ -80,11 +84,11 @@ function beginning(session: Session): { lora: TrainableLora; once(): TrainerStat
   return { lora, once: () => (iterate(session, lora, optimizer, state), state) };
 }
 
-/** Paints the held-out prompts, keeps the pictures that are shown and measures all. */
-async function look(session: Session, adapter: Adapter | null, folder: string): Promise<PictureMeasures> {
+/** Paints the held-out prompts, keeps the pictures that are shown (none without a folder) and measures all. */
+async function look(session: Session, adapter: Adapter | null, folder: string | null): Promise<PictureMeasures> {
   const painted: Painted[] = [];
   for await (const each of paint(session, adapter, points)) painted.push(each);
-  for (const i of SHOWN) await writePicture(join(folder, `${String(i).padStart(2, '0')}.png`), painted[i]!.pixels, session.width, session.height);
+  if (folder) for (const i of SHOWN) await writePicture(join(folder, `${String(i).padStart(2, '0')}.png`), painted[i]!.pixels, session.width, session.height);
   return measuresOf(painted, session.width, session.height)!;
 }
 
@@ -102,7 +106,7 @@ async function measure(study: Study, reward: string, algorithm: string, seed: nu
     let state: TrainerState;
     do state = once(); while (processorSeconds() - from < budget);
     const seconds = processorSeconds() - from;
-    const tuned = await look(session, lora.adapter, folderOf(reward, `${algorithm}-${seed}`));
+    const tuned = await look(session, lora.adapter, seed === 0 ? folderOf(reward, `${algorithm}-0`) : null);
     lora.dispose();
     return { reward, algorithm, seed, iterations: state.step, seconds: Number(seconds.toFixed(2)), skipped: state.skipped, tuned };
   } finally {
@@ -117,23 +121,73 @@ function meanAndSpread(list: readonly number[], digits = 3): string {
   return `${mean.toFixed(digits)} ± ${Math.sqrt(list.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (list.length - 1)).toFixed(digits)}`;
 }
 
+const TITLES: Readonly<Record<string, string>> = { symmetry: 'symmetry', compressibility: 'compressibility, bits per pixel', clipscore: 'CLIPScore' };
+const LOW_LEVEL = ['symmetry', 'compressibility'];
+
+/** Rows of the base and of each algorithm; every figure is of the held-out pictures. */
 function table({ base, cells }: Study): string {
-  const lines = ['| tuned for | by | iterations | symmetry | compressibility | CLIPScore | edge density |', '|---|---|---|---|---|---|---|'];
-  const columns = ['symmetry', 'compressibility', 'clipscore'];
+  const lines = ['| tuned for | by | seeds | iterations | that reward | CLIPScore | edge density | contrast | saturation |', '|---|---|---|---|---|---|---|---|---|'];
+  const figures: readonly ((of: PictureMeasures) => number)[] = [(of) => of.rewards['clipscore']!, (of) => of.edgeDensity, (of) => of.contrast, (of) => of.saturation];
   for (const reward of rewards.filter((each) => each in base)) {
-    const of = base[reward]!;
-    lines.push(`| ${reward} | (base) | | ${columns.map((name) => of.rewards[name]!.toFixed(3)).join(' | ')} | ${of.edgeDensity.toFixed(3)} |`);
+    const columns = [(of: PictureMeasures) => of.rewards[reward]!, ...figures];
+    lines.push(`| ${TITLES[reward] ?? reward} | base model | | | ${columns.map((figure) => figure(base[reward]!).toFixed(3)).join(' | ')} |`);
     for (const algorithm of names) {
-      const own = cells.filter((each) => each.reward === reward && each.algorithm === algorithm);
+      const own = cellsOf(cells, reward, algorithm);
       if (own.length === 0) continue;
-      const scores = columns.map((name) => {
-        const text = meanAndSpread(own.map((each) => each.tuned.rewards[name]!));
-        return name === reward ? `**${text}**` : text;
-      });
-      lines.push(`| ${reward} | ${algorithm} | ${meanAndSpread(own.map((each) => each.iterations), 0)} | ${scores.join(' | ')} | ${meanAndSpread(own.map((each) => each.tuned.edgeDensity))} |`);
+      const measured = columns.map((figure) => meanAndSpread(own.map((each) => figure(each.tuned))));
+      lines.push(`| | ${algorithm} | ${own.length} | ${own.map((each) => each.iterations).join(', ')} | ${measured.join(' | ')} |`);
     }
   }
   return lines.join('\n');
+}
+
+function cellsOf(cells: readonly Cell[], reward: string, algorithm: string): Cell[] {
+  return cells.filter((each) => each.reward === reward && each.algorithm === algorithm && each.seed < seeds).sort((a, b) => a.seed - b.seed);
+}
+
+/** Algorithms by their mean over seeds, best first. */
+function ranking({ cells }: Study, reward: string): { algorithm: string; mean: number }[] {
+  const means = names.flatMap((algorithm) => {
+    const values = cellsOf(cells, reward, algorithm).map((each) => each.tuned.rewards[reward]!);
+    return values.length === 0 ? [] : [{ algorithm, mean: values.reduce((sum, value) => sum + value, 0) / values.length }];
+  });
+  return means.sort((a, b) => b.mean - a.mean);
+}
+
+/** What the means say of the paper's claim, in words that hold whatever they are. */
+function findings(study: Study): string {
+  const measured = rewards.filter((reward) => reward in study.base);
+  const rows = measured.map((reward) => `${reward}: ${ranking(study, reward).map(({ algorithm, mean }) => `${algorithm} ${mean.toFixed(3)}`).join(', ')} (base ${study.base[reward]!.rewards[reward]!.toFixed(3)})`);
+  const places = measured.filter((reward) => LOW_LEVEL.includes(reward)).flatMap((reward) => {
+    const order = ranking(study, reward);
+    const at = order.findIndex(({ algorithm }) => algorithm === 'drtune');
+    return at < 0 ? [] : [{ reward, at: at + 1, of: order.length }];
+  });
+  const first = places.filter(({ at }) => at === 1).length;
+  const seen = first === 0 ? 'is **not** seen here' : first === places.length ? 'is seen here' : 'is seen here in part';
+  const claim = places.length === 0 ? '' : ` The paper's claim, that DRTune wins on low-level rewards, ${seen}: by its mean it is ${places.map(({ reward, at, of }) => `number ${at} of ${of} on ${reward}`).join(' and ')}.`;
+  return `Best first, by the mean: ${rows.join('; ')}.${claim}`;
+}
+
+/** All of the README that changes with the figures. @param folder of the pictures, as the text names it */
+function section(study: Study, folder: string): string {
+  const whole = Array.from({ length: seeds }, (_, seed) => rewards.every((reward) => names.every((name) => study.cells.some((each) => each.seed === seed && each.reward === reward && each.algorithm === name)))).filter(Boolean).length;
+  const pictures = rewards.filter((reward) => existsSync(join(flags.out, `${reward}.jpg`))).map((reward) => `![tuned for ${reward}](${folder}${reward}.jpg)`);
+  return [
+    `Mean ± standard deviation over seeds (${whole} of them whole), higher is better.`, table(study), findings(study), `Rows as in the table, first seed:`, pictures.join('\n'),
+  ].join('\n\n');
+}
+
+/** Where the README takes the section. */
+const MARKS = ['<!-- study: written by npm run study -->', '<!-- study: end -->'] as const;
+
+function writeSection(study: Study): void {
+  if (resolve(flags.out) !== join(root, 'resources/study')) return writeWhole(join(flags.out, 'table.md'), `${section(study, '')}\n`);
+  const file = join(root, 'README.md');
+  const text = readFileSync(file, 'utf8');
+  const [from, to] = MARKS.map((mark) => text.indexOf(mark)) as [number, number];
+  if (from < 0 || to < from) throw new Error(`README.md has lost its marks ${MARKS.join(' and ')}; put them back around the study's table.`);
+  writeWhole(file, `${text.slice(0, from + MARKS[0].length)}\n${section(study, 'resources/study/')}\n${text.slice(to)}`);
 }
 
 /** One row the base model and one an algorithm (its first seed), one column a prompt; once all are there. */
@@ -156,19 +210,44 @@ async function strip(reward: string): Promise<void> {
   writeWhole(join(flags.out, `${reward}.jpg`), await sharp({ create: { ...size, channels: 3, background: '#ffffff' } }).composite(parts).jpeg({ quality: 82, chromaSubsampling: '4:4:4' }).toBuffer());
 }
 
+/** Whether all that the old settings name is still so; a switch that is new since then is off. */
+function same(before: unknown, now: unknown): boolean {
+  if (typeof before !== 'object' || before === null) return before === now;
+  return typeof now === 'object' && now !== null && Object.entries(before).every(([key, value]) => same(value, (now as Record<string, unknown>)[key]));
+}
+
+/** Ends the process where a cell hangs, even inside the engine, where no timer of this thread would run. Told of every cell's begin. */
+function watch(): (cell: string) => void {
+  const limit = 1_800_000 + 60_000 * budget;
+  const guard = new Worker(`
+    const { parentPort, workerData: { limit } } = require('node:worker_threads');
+    let timer;
+    parentPort.on('message', (cell) => {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        require('node:fs').writeSync(2, cell + ' took more than ' + Math.round(limit / 60000) + ' minutes and was ended; what was measured is kept, the same command goes on.\\n');
+        process.kill(process.pid, 'SIGKILL');
+      }, limit);
+    });`, { eval: true, workerData: { limit } });
+  guard.unref();
+  return (cell) => guard.postMessage(cell);
+}
+
 const engine = await openEngine({ prefer: 'auto', home: drtuneHome() });
 mkdirSync(flags.out, { recursive: true });
 const file = join(flags.out, 'study.json');
 const { model: _, prompts: __, seed: ___, rewards: ____, heldOutRewards: _____, algorithm: ______, ...common } = configOf(rewards[0]!, 'draft-k', 0);
 const setting = { seconds: budget, cores: availableParallelism(), engine: `${engine.name} ${engine.version}`, device: engine.device, heldOut: heldOut.length, common, algorithms };
 const before = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Study) : null;
-if (before && JSON.stringify(before.setting) !== JSON.stringify(setting)) throw new Error(`${file} is a study with other settings; name another folder with --out.`);
+if (before && !same(before.setting, setting)) throw new Error(`${file} is a study with other settings; name another folder with --out.`);
 const study: Study = before ?? { setting, base: {}, cells: [] };
+const began = watch();
 let failed = 0;
-for (let seed = 0; seed < Number(flags.seeds); seed++) {
+for (let seed = 0; seed < seeds; seed++) {
   for (const reward of rewards) {
     for (const algorithm of names) {
       if (study.cells.some((each) => each.reward === reward && each.algorithm === algorithm && each.seed === seed)) continue;
+      began(`${reward}, ${algorithm}, seed ${seed}`);
       try {
         const cell = await measure(study, reward, algorithm, seed);
         study.cells.push(cell);
@@ -178,11 +257,12 @@ for (let seed = 0; seed < Number(flags.seeds); seed++) {
         process.stderr.write(`${reward}, ${algorithm}, seed ${seed} failed: ${errorLine(error)}\n`);
       }
       writeWhole(file, `${JSON.stringify(study, null, 1)}\n`);
-      writeWhole(join(flags.out, 'table.md'), `${table(study)}\n`);
     }
     await strip(reward);
   }
 }
+writeSection(study);
+if (failed === 0) rmSync(join(flags.out, 'pictures'), { recursive: true, force: true }); // they are in the strips
 process.stdout.write(`${table(study)}\n`);
 if (failed > 0) process.stderr.write(`${failed} cells failed; the same command tries them again.\n`);
 process.exit(failed > 0 ? 1 : 0);
