@@ -8,7 +8,7 @@ import { scope, tensorCount } from '../../../src-main/engine/scope.ts';
 import { tf, type Scalar, type Tensor, type Tensor4D } from '../../../src-main/engine/tf.ts';
 import { sumRewards } from '../../../src-main/rewards/compose.ts';
 import { trueJpegBitsPerPixel } from '../../../src-main/rewards/compressibility.ts';
-import { checkTerm, openReward, rewardDefinition, rewardInfos } from '../../../src-main/rewards/index.ts';
+import { checkTerm, openReward, REWARDS, rewardDefinition, rewardInfos } from '../../../src-main/rewards/index.ts';
 import { jpegBitsPerPixel, padByEdge, quantisationTable } from '../../../src-main/rewards/jpeg.ts';
 import { meanPairDistance, measurePictures, pictureDistance, reducePicture } from '../../../src-main/rewards/measures.ts';
 import { parseColor, toOklab } from '../../../src-main/rewards/palette.ts';
@@ -19,11 +19,8 @@ import { cutPicture, drawnPicture, drawnPictures, noisyPicture, uniform, written
 const PALETTE = ['#1b4332', '#ffb703', '#fdf0d5'];
 const REFERENCE = join(import.meta.dirname, '../../golden/rewards/reference.png');
 const SETTINGS: Readonly<Record<string, object>> = { palette: { palette: PALETTE }, reference: { reference: REFERENCE } };
-/** Every reward without a network: what stands in the registry and needs nothing, or only its settings. */
-const PLAIN = [
-  'symmetry', 'symmetry-vertical', 'symmetry-rotational', 'relative-symmetry', 'compressibility', 'incompressibility', 'brightness', 'colorfulness', 'contrast', 'sharpness',
-  'detail', 'palette', 'reference',
-];
+/** Every reward without a network, also those added later. */
+const PLAIN = REWARDS.filter((each) => !each.needsModel && !each.usesPrompt && !each.gradientFree).map((each) => each.name);
 const open = async (name: string) => openReward(await openEngine({ prefer: 'wasm', home: '' }), { name, ...SETTINGS[name] });
 
 beforeAll(() => openEngine({ prefer: 'wasm', home: '' }));
