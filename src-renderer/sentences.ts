@@ -31,8 +31,9 @@ const ONE_WORD = /^(\S*|[\d.]+ \S+)$/;
 const MOST_PIECES = 200;
 /** Longer texts are not sentences of the app's. */
 const LONGEST = 1000;
-/** What joins lists of sentences. */
-const JOINTS = ['; ', ', and ', ', '];
+/** What joins lists. */
+const LIST = '; ';
+const JOINTS = [LIST, ', and ', ', '];
 
 export class Translator {
   private readonly table: Sentences;
@@ -90,7 +91,9 @@ export class Translator {
       if (said !== null) return said + this.space + after;
     }
     const whole = pattern.whole.exec(text);
-    return whole && this.fill(pattern, whole.slice(1));
+    // A sentence without an end of its own does not run on over the rest of a list.
+    const list = whole && pattern.parts.at(-1) === '' && text.includes(LIST) ? this.list(text, LIST) : null;
+    return list ?? (whole && this.fill(pattern, whole.slice(1)));
   }
 
   private fill({ said, letters, parts }: Pattern, found: readonly string[]): string | null {
@@ -115,13 +118,19 @@ export class Translator {
     return holes;
   }
 
-  /** Sentences one after another, or a list: each by itself. */
+  private list(text: string, joint: string): string | null {
+    for (let cut = text.indexOf(joint); cut >= 0; cut = text.indexOf(joint, cut + 1)) {
+      const [first, rest] = [this.say(text.slice(0, cut)), this.say(text.slice(cut + joint.length))];
+      if (first !== null && rest !== null) return first + (this.table[joint] ?? joint) + rest;
+    }
+    return null;
+  }
+
+  /** A list, or sentences one after another: each by itself. */
   private several(text: string): string | null {
     for (const joint of JOINTS) {
-      for (let cut = text.indexOf(joint); cut >= 0; cut = text.indexOf(joint, cut + 1)) {
-        const [first, rest] = [this.say(text.slice(0, cut)), this.say(text.slice(cut + joint.length))];
-        if (first !== null && rest !== null) return first + (this.table[joint] ?? joint) + rest;
-      }
+      const list = this.list(text, joint);
+      if (list !== null) return list;
     }
     const end = /[.!?] (?=\S)/g;
     for (let cut = end.exec(text); cut; cut = end.exec(text)) {

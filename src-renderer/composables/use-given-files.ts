@@ -5,7 +5,7 @@ import { settingsFileSchema, type GivenFile } from '#contract/desktop.ts';
 import { describeIssues, type RunConfig } from '#contract/run.ts';
 import { PIECE_BYTES } from '#contract/work.ts';
 import { api } from '../api/client.ts';
-import { t } from '../i18n.ts';
+import { fromMain, t } from '../i18n.ts';
 import { useCatalogStore } from '../stores/catalog.ts';
 import { useDraftStore } from '../stores/draft.ts';
 import { useRunsStore } from '../stores/runs.ts';
@@ -80,7 +80,7 @@ export function useGivenFiles(router: Router): { ask(): Promise<void>; over(even
   }
   async function take(file: GivenFile | SentRun): Promise<void> {
     switch (file.kind) {
-      case 'problem': return toasts.show(file.message, { kind: 'bad', ms: 12_000 });
+      case 'problem': return toasts.show(fromMain(file.message), { kind: 'bad', ms: 12_000 });
       case 'settings': return takeSettings(file.config, file.name);
       case 'run': return importRun({ path: file.path });
       case 'sent-run': return importRun(await send(file.file));

@@ -5,7 +5,7 @@ import { describeIssues, runConfigSchema, type RunConfig } from '#contract/run.t
 import { assign, MOST_RUNS, sweepCount, sweepRuns, sweepValues } from '#contract/sweep.ts';
 import type { RunSummary } from '#contract/api.ts';
 import { api } from '../api/client.ts';
-import { t } from '../i18n.ts';
+import { fromMain, t } from '../i18n.ts';
 
 export interface SweepRow { key: string; text: string }
 export interface SweptRun { readonly name: string; readonly config: RunConfig }
@@ -27,7 +27,7 @@ export function sweptRuns(config: RunConfig, rows: readonly SweepRow[], as: 'gri
     const raw = JSON.parse(JSON.stringify(config)) as Record<string, unknown>;
     const wrong = run.map((one) => assign(raw, one)).find((problem) => problem !== null);
     const parsed = runConfigSchema.safeParse(raw);
-    if (wrong || !parsed.success) return { problem: `${name}: ${wrong ?? describeIssues(parsed.error!)}.` };
+    if (wrong || !parsed.success) return { problem: `${name}: ${fromMain(wrong ?? describeIssues(parsed.error!))}.` };
     runs.push({ name, config: parsed.data });
   }
   return { runs };

@@ -4,7 +4,7 @@ import { computed, ref, watch } from 'vue';
 import { runConfigSchema, type RunConfig } from '#contract/run.ts';
 import { expandPrompts, PromptError } from '#contract/prompts.ts';
 import { api } from '../api/client.ts';
-import { t } from '../i18n.ts';
+import { fromMain, t } from '../i18n.ts';
 import { lines, setEffort as withEffort, type Effort, effortOf } from './effort.ts';
 
 /** Each machine has a draft of its own: it names that machine's models. */
@@ -39,7 +39,7 @@ export function issuesOf(draft: Draft): Record<string, string> {
   if (!result.success) {
     for (const issue of result.error.issues) {
       const path = issue.path.filter((part) => typeof part !== 'number').join('.') || 'config';
-      issues[path] ??= path === 'prompts' ? t('newRun.noPrompt') : path === 'rewards' ? t('newRun.noReward') : issue.message;
+      issues[path] ??= path === 'prompts' ? t('newRun.noPrompt') : path === 'rewards' ? t('newRun.noReward') : fromMain(issue.message);
     }
   }
   const { config } = draft;
@@ -62,7 +62,7 @@ function templateProblem(text: string, seed: number): string | null {
     expandPrompts(lines(text).map((prompt) => ({ prompt })), seed);
     return null;
   } catch (error) {
-    if (error instanceof PromptError) return `${error.message} ${error.hint}`;
+    if (error instanceof PromptError) return fromMain(`${error.message} ${error.hint}`);
     throw error;
   }
 }

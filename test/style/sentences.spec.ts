@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { ErrorCode } from '../../src-main/base/errors.ts';
+import { describeIssues, runConfigSchema } from '../../src-main/contract/run.ts';
 import { KINDS, Translator, type Sentences } from '../../src-renderer/sentences.ts';
 import { mainSentences } from '../helpers/main-words.ts';
 
@@ -71,6 +72,16 @@ describe('a sentence of the main process', () => {
   ])('is said %s', (_, english, german) => expect(say.say(english)).toBe(german));
 
   it.each(['A prompt of mine. It has two sentences.', 'a red apple', 'ENOENT: no such file or directory', '', 'x'.repeat(5000)])('is none: %s', (text) => expect(say.say(text)).toBeNull());
+
+  it('is also what is wrong with settings, each by itself and all together', () => {
+    const wrong = runConfigSchema.safeParse({
+      model: 'x', prompts: 5, steps: 0, guidance: -1, batch: 1.5, scheduler: 'x', ema: 1, eta: 2, guidanceRange: [3, 1], keepCheckpoints: 1, rewards: [], lora: { alpha: 0 }, optimizer: { lr: 'a' }, width: Number.NaN, negativePrompt: 4, steeps: 3,
+    }).error!;
+    for (const { code, message } of wrong.issues) if (code !== 'unrecognized_keys') expect(say.say(message), message).not.toBeNull();
+    expect(say.say(describeIssues(wrong))).toBe('prompts: ungültige Eingabe; negativePrompt: Text erwartet, nicht number; width: Zahl erwartet, nicht NaN; scheduler: möglich sind "ddim"|"euler"|"euler-a"|"dpmpp2m"|"dpmpp2m-karras"|"lcm"|"tcd"; '
+      + 'eta: darf höchstens 1 sein; steps: muss mindestens 1 sein; guidance: muss mindestens 0 sein; guidanceRange: die erste Zahl darf nicht über der zweiten liegen; rewards: braucht mindestens 1 Einträge; lora.alpha: muss größer als 0 sein; '
+      + 'optimizer.lr: Zahl erwartet, nicht string; batch: ganze Zahl erwartet; ema: muss kleiner als 1 sein; keepCheckpoints: muss 0 (alle) oder mindestens 2 sein; config: unbekannter Schlüssel „steeps“ (gemeint „steps“?)');
+  });
 
   it('has a kind in words where its own are not known', () => expect(Object.values(kinds).every((key) => /^(error|work)\.\w+$/.test(key))).toBe(true));
 
