@@ -3,7 +3,7 @@ import { z } from 'zod';
 
 export const SCHEDULERS = ['ddim', 'euler', 'euler-a', 'dpmpp2m', 'dpmpp2m-karras', 'lcm', 'tcd'] as const;
 export const ALGORITHMS = ['drtune', 'refl', 'draft-k', 'draft-lv', 'alignprop', 'full', 'srpo', 'nft'] as const;
-export const OPTIMIZERS = ['adamw', 'adafactor', 'prodigy'] as const;
+export const OPTIMIZERS = ['adamw', 'adamw8bit', 'adafactor', 'prodigy'] as const;
 export const LONG_PROMPTS = ['truncate', 'chunk'] as const;
 export const PROMPT_SYNTAXES = ['plain', 'a1111'] as const;
 export const ENGINES = ['auto', 'tensorflow', 'webgpu', 'wasm'] as const;

@@ -13,7 +13,7 @@ import { openRunWeights, runWeightKey } from '../pipeline/lora-file.ts';
 import { writeDiffusersLora, writeNetwork } from '../pipeline/lora/write.ts';
 import { openWeightFolder } from '../weights/folder.ts';
 import { writeSharded, type TensorToWrite } from '../weights/write.ts';
-import type { OptimizerState } from './optimizers/optimizer.ts';
+import { sizeOf, type OptimizerState } from './optimizers/optimizer.ts';
 import { diskError, flushFolder, jointSum, sha256Of, writeWhole } from '../base/atomic.ts';
 
 const LORA_FILE = 'lora.safetensors';
@@ -56,6 +56,8 @@ export interface CheckpointShape {
   readonly shapes: readonly (readonly [number, number])[];
   /** Shapes of the optimiser's state by slot, one a parameter. */
   readonly slots: Readonly<Record<string, readonly (readonly number[])[]>>;
+  /** Of what it keeps in bytes. */
+  readonly codes: Readonly<Record<string, readonly (readonly number[])[]>>;
 }
 
 export interface WrittenCheckpoint {
@@ -155,11 +157,14 @@ const readIndex = (folder: string): Index => JSON.parse(readFileSync(join(folder
 
 function writeState(folder: string, state: TrainerState, shape: CheckpointShape, shardBytes: number | undefined): string[] {
   const tensors: TensorToWrite[] = [];
-  const put = (kind: string, arrays: readonly Float32Array[], shapes: readonly (readonly number[])[] = shape.shapes): void => arrays.forEach((data, k) => {
-    tensors.push({ name: `${kind}.${shape.names[k]}`, dtype: 'F32', shape: shapes[k]!, read: () => new Uint8Array(data.buffer, data.byteOffset, data.byteLength) });
+  const put = (kind: string, arrays: readonly (Float32Array | Uint8Array)[], shapes: readonly (readonly number[])[] = shape.shapes): void => arrays.forEach((data, k) => {
+    if (data.length === 0) return; // an optimiser keeps nothing of the kind for this parameter
+    const dtype = data instanceof Uint8Array ? 'U8' : 'F32';
+    tensors.push({ name: `${kind}.${shape.names[k]}`, dtype, shape: shapes[k]!, read: () => new Uint8Array(data.buffer, data.byteOffset, data.byteLength) });
   });
   put('value', state.values);
   for (const [slot, arrays] of Object.entries(state.optimizer.slots)) put(slot, arrays, shape.slots[slot]);
+  for (const [slot, arrays] of Object.entries(state.optimizer.codes ?? {})) put(slot, arrays, shape.codes[slot]);
   if (state.average) put('average', state.average);
   return writeSharded(folder, STATE_STEM, tensors, shardBytes === undefined ? {} : { shardBytes });
 }
@@ -231,19 +236,23 @@ export function readCheckpoint(folder: string, shape: CheckpointShape): TrainerS
     if (sha256Of(join(folder, file)) !== sum) throw new AppError('weights', `${file} has changed since it was written.`);
   }
   using state = openWeightFolder(folder, { what: 'the trainer\'s state', stem: STATE_STEM });
-  const take = (kind: string, shapes: readonly (readonly number[])[] = shape.shapes): Float32Array[] =>
+  const read = <A>(kind: string, shapes: readonly (readonly number[])[], dtype: 'F32' | 'U8', values: (key: string) => A): A[] =>
     shape.names.map((name, k) => {
-      const entry = state.entries.get(`${kind}.${name}`);
-      if (!entry || entry.shape.join() !== shapes[k]!.join()) {
-        throw new AppError('weights', `${kind}.${name} is [${entry?.shape ?? 'missing'}], expected [${shapes[k]}].`, { hint: 'The run was made with another model, LoRA or optimiser.' });
+      const [key, wanted] = [`${kind}.${name}`, shapes[k]!];
+      const entry = state.entries.get(key);
+      if (sizeOf(wanted) > 0 && (entry?.dtype !== dtype || entry.shape.join() !== wanted.join())) {
+        throw new AppError('weights', `${key} is [${entry?.shape ?? 'missing'}], expected [${wanted}].`, { hint: 'The run was made with another model, LoRA or optimiser.' });
       }
-      return state.readFloats(`${kind}.${name}`);
+      return values(key);
     });
+  const take = (kind: string, shapes: readonly (readonly number[])[] = shape.shapes): Float32Array[] => read(kind, shapes, 'F32', (key) => (state.entries.has(key) ? state.readFloats(key) : new Float32Array(0)));
+  const takeBytes = (kind: string, shapes: readonly (readonly number[])[]): Uint8Array[] => read(kind, shapes, 'U8', (key) => (state.entries.has(key) ? state.readRaw(key) : new Uint8Array(0)));
   const averaged = state.entries.has(`average.${shape.names[0]}`);
   return {
     step: index.step, values: take('value'), optimizer: {
       step: index.optimizerStep, numbers: { ...index.optimizerNumbers },
       slots: Object.fromEntries(Object.entries(shape.slots).map(([slot, shapes]) => [slot, take(slot, shapes)])),
+      codes: Object.fromEntries(Object.entries(shape.codes).map(([slot, shapes]) => [slot, takeBytes(slot, shapes)])),
     },
     average: averaged ? take('average') : null, averageUpdates: index.averageUpdates,
     skippedInARow: index.skippedInARow, skipped: index.skipped, alarmsOn: new Set(index.alarmsOn), baseline: index.baseline, points: [...(index.points ?? [])],

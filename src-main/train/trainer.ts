@@ -153,7 +153,7 @@ async function openRun(session: Session, deps: TrainDeps, begunMs: number): Prom
   const lora = new TrainableLora(startAdapter(session));
   const start = lora.values.map((each) => each.slice());
   const optimizer = openOptimizer(config.optimizer, lora.shapes);
-  const shape: CheckpointShape = { names: lora.names, shapes: lora.shapes, slots: slotShapes(optimizer, lora.shapes) };
+  const shape: CheckpointShape = { names: lora.names, shapes: lora.shapes, slots: slotShapes(optimizer, lora.shapes), codes: slotShapes(optimizer, lora.shapes, 'codes') };
   const stored = deps.resume ? readNewestCheckpoint(deps.runDir, shape, deps.log) : null;
   const state: TrainerState = {
     step: 0, optimizer: optimizer.start(lora.values), averageUpdates: 0, skippedInARow: 0, skipped: 0, alarmsOn: new Set(),

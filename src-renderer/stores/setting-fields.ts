@@ -24,6 +24,7 @@ const ALGORITHM_WORDS: Readonly<Record<RunConfig['algorithm'], string>> = {
 
 const OPTIMIZER_WORDS: Readonly<Record<RunConfig['optimizer']['kind'], string>> = {
   adamw: 'The usual one.',
+  adamw8bit: 'As adamw, its own memory rounded to a quarter. For large ranks or the whole UNet.',
   adafactor: 'Needs almost no memory of its own; no momentum. For large ranks.',
   prodigy: 'Finds its step size by itself: leave the learning rate at 1. Slow in the first 20 iterations.',
 };

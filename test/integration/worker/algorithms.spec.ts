@@ -166,6 +166,33 @@ describe('a short run', () => {
     expect(lora(whole.runDir, 4).equals(lora(whole.runDir, 1))).toBe(false);
   });
 
+  it('with 8-bit states of large tensors goes on bit for bit where it stopped, and stays near 32 bits', async () => {
+    const change = (kind: 'adamw' | 'adamw8bit'): Partial<RunConfigInput> => ({ iterations: 4, batch: 1, train: 'full', samplePrompts: 0, checkpointEvery: 2, optimizer: { kind, lr: 1e-3 } });
+    const [exact, whole, half] = [await run(change('adamw')), await run(change('adamw8bit')), await run(change('adamw8bit'), { stopAfter: 2 })];
+    await run(change('adamw8bit'), { stopAfter: -1, runDir: half.runDir });
+    const weights = (runDir: string): string => join(runDir, 'checkpoints/step-000004/diffusion_pytorch_model.safetensors');
+    expect(readFileSync(weights(half.runDir)).equals(readFileSync(weights(whole.runDir)))).toBe(true);
+    using state = openSafetensors(join(whole.runDir, 'checkpoints/step-000004/state.safetensors'));
+    const kept = [...state.entries.values()].filter(({ name, dtype }) => name.startsWith('mean8.') && dtype === 'U8');
+    expect(kept.length).toBeGreaterThan(0);
+    expect(kept.every(({ name }) => !state.entries.has(name.replace('mean8.', 'mean.')))).toBe(true);
+    // What 8 bits change against what the run changes.
+    using base = openSafetensors(join(tinyPipeline, 'unet/diffusion_pytorch_model.safetensors'));
+    using a = openSafetensors(weights(exact.runDir));
+    using b = openSafetensors(weights(whole.runDir));
+    let [off, way] = [0, 0];
+    for (const { name } of kept) {
+      const key = name.slice('mean8.'.length);
+      const [from, one, other] = [base.readFloats(key), a.readFloats(key), b.readFloats(key)];
+      one.forEach((value, i) => {
+        off += (other[i]! - value) ** 2;
+        way += (value - from[i]!) ** 2;
+      });
+    }
+    expect(Math.sqrt(off / way)).toBeGreaterThan(0);
+    expect(Math.sqrt(off / way)).toBeLessThan(0.05);
+  });
+
   it('refuses sizes that are no multiple of the VAE\'s factor', async () => {
     await expect(run({ sizes: [[24, 16], [24, 18]] })).rejects.toThrow(/a side of sizes\[1\] is 18/);
   });

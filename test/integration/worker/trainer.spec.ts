@@ -114,7 +114,7 @@ describe('a run that goes on', () => {
     const { runDir } = await run(tinyConfig({ checkpointEvery: 1 }));
     const files = readdirSync(join(runDir, 'checkpoints')).sort().map((name) => readdirSync(join(runDir, 'checkpoints', name)).includes('state.safetensors'));
     expect(files).toEqual([false, false, true, true]);
-    expect(() => readCheckpoint(join(runDir, 'checkpoints/step-000001'), { names: [], shapes: [], slots: {} })).toThrow(/state.safetensors is missing/);
+    expect(() => readCheckpoint(join(runDir, 'checkpoints/step-000001'), { names: [], shapes: [], slots: {}, codes: {} })).toThrow(/state.safetensors is missing/);
   });
 });
 
