@@ -13,7 +13,7 @@ import { pickPath, pickGiven, systemSecrets } from './ipc/electron-services.ts';
 import { denyPermissions, keepRequestsHome, openOutside, openWindow } from './ipc/electron-window.ts';
 import { filesOf, GivenFiles } from './ipc/given-files.ts';
 import { appMenu } from './ipc/menu.ts';
-import { followLanguage } from './ipc/native-words.ts';
+import { followLanguage, NATIVE } from './ipc/native-words.ts';
 import { registerIpc } from './ipc/register.ts';
 import { serverWire } from './ipc/server-wire.ts';
 
@@ -29,6 +29,8 @@ let given: GivenFiles | null = null;
 /** Paths that came before the app was open. */
 const early = filesOf(process.argv.slice(1), process.cwd());
 let quitting = false;
+/** Of dialogs; the menu and the tray have them too. */
+let words = NATIVE.en;
 
 keepCrashReports(join(home, 'logs'));
 protocol.registerSchemesAsPrivileged([{ scheme: 'app', privileges: { standard: true, secure: true, supportFetchAPI: true, codeCache: true } }]);
@@ -41,7 +43,7 @@ function start(): void {
     launchHelper: utilityHelper(join(out, 'helper-process.js')),
     wire: serverWire(),
     secrets: systemSecrets(),
-    pickPath,
+    pickPath: (what) => pickPath(what, words),
     takeGiven: () => given?.take() ?? [],
   });
   const opened = app;
@@ -66,11 +68,14 @@ function start(): void {
       show(window);
       opened.publish('go', { page });
     },
-    openFile: () => void pickGiven(window).then((paths) => given?.add(paths)),
+    openFile: () => void pickGiven(window, words).then((paths) => given?.add(paths)),
     openHome: () => void shell.openPath(home),
     openLink: openOutside,
   };
-  followLanguage(opened, electron.getLocale(), (words) => Menu.setApplicationMenu(Menu.buildFromTemplate(appMenu(actions, process.platform, electron.isPackaged, words))));
+  followLanguage(opened, electron.getLocale(), (next) => {
+    words = next;
+    Menu.setApplicationMenu(Menu.buildFromTemplate(appMenu(actions, process.platform, electron.isPackaged, words)));
+  });
   electron.on('second-instance', (_, args, folder) => {
     show(window);
     given?.add(filesOf(args.slice(1), folder));
@@ -93,7 +98,7 @@ function quit(event: { preventDefault(): void }): void {
 async function fatal(error: unknown): Promise<void> {
   if (quitting) return;
   quitting = true;
-  dialog.showErrorBox('DRTune Studio has to end', `${errorLine(error)}\n\nThe log in ${join(home, 'logs')} has the details. A running training is stopped with a checkpoint.`);
+  dialog.showErrorBox(words.ends, `${errorLine(error)}\n\n${words.endsBecause(join(home, 'logs'))}`);
   await app?.close(FATAL_MS).catch(() => {});
   electron.exit(1);
 }

@@ -23,7 +23,7 @@ export function followRuns(app: App, window: BrowserWindow): () => void {
   });
 }
 
-/** Tells the end of a run on the desktop where the user has left that on; a click shows the run. */
+/** Tells the end of a run on the desktop where the user has left that on; a click shows the run. Why it failed is English here: the page says it in the language. */
 export function notifyEnds(app: App, window: BrowserWindow, system = 'en'): () => void {
   return app.on((name, payload) => {
     if (name !== 'run.event') return;
@@ -33,7 +33,7 @@ export function notifyEnds(app: App, window: BrowserWindow, system = 'en'): () =
       if (!notifications) return;
       const words = nativeWords(language, system);
       const summary = app.service.recorder.summary(runId);
-      const notification = new Notification({ title: `${summary.name}: ${words.states[summary.state]}`, body: summary.reason ?? words.of(summary.step, summary.iterations) });
+      const notification = new Notification({ title: `${summary.name}: ${words.states[summary.state]}`, body: (words === NATIVE.en ? summary.reason : null) ?? words.of(summary.step, summary.iterations) });
       notification.on('click', () => {
         show(window);
         app.publish('go', { page: `/runs/${runId}` });

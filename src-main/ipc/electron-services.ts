@@ -2,6 +2,7 @@
 import { BrowserWindow, dialog, safeStorage } from 'electron';
 import type { PickPath } from '../app/handlers.ts';
 import type { SecretBox } from '../app/secret-file.ts';
+import { NATIVE, type NativeWords } from './native-words.ts';
 
 /** The system's own encryption, null where it has none: on Linux without a keyring Electron's stands for it with a fixed key, which keeps nothing. */
 export function systemSecrets(): SecretBox | null {
@@ -10,21 +11,21 @@ export function systemSecrets(): SecretBox | null {
   return { encrypt: (text) => safeStorage.encryptString(text), decrypt: (bytes) => safeStorage.decryptString(Buffer.from(bytes)) };
 }
 
-export const pickPath: PickPath = async (what) => {
+export const pickPath = async (what: Parameters<PickPath>[0], words: NativeWords = NATIVE.en): ReturnType<PickPath> => {
   const options = what === 'folder'
-    ? { title: 'Add a model folder', properties: ['openDirectory' as const] }
+    ? { title: words.addFolder, properties: ['openDirectory' as const] }
     : what === 'engine'
-      ? { title: 'The engine pack\'s file', properties: ['openFile' as const], filters: [{ name: 'TensorFlow', extensions: ['whl'] }] }
-      : { title: 'Add a model file', properties: ['openFile' as const], filters: [{ name: 'Checkpoints', extensions: ['safetensors', 'ckpt'] }] };
+      ? { title: words.addPack, properties: ['openFile' as const], filters: [{ name: 'TensorFlow', extensions: ['whl'] }] }
+      : { title: words.addFile, properties: ['openFile' as const], filters: [{ name: 'Checkpoints', extensions: ['safetensors', 'ckpt'] }] };
   const window = BrowserWindow.getFocusedWindow();
   const { canceled, filePaths } = window ? await dialog.showOpenDialog(window, options) : await dialog.showOpenDialog(options);
   return canceled ? null : (filePaths[0] ?? null);
 };
 
 /** The menu's "Open...": files as the system would give them. */
-export async function pickGiven(window: BrowserWindow): Promise<string[]> {
+export async function pickGiven(window: BrowserWindow, words: NativeWords = NATIVE.en): Promise<string[]> {
   const { filePaths } = await dialog.showOpenDialog(window, {
-    title: 'Open', properties: ['openFile', 'multiSelections'], filters: [{ name: 'Settings of a run, or a checkpoint', extensions: ['drtune', 'safetensors'] }],
+    title: words.openTitle, properties: ['openFile', 'multiSelections'], filters: [{ name: words.openKinds, extensions: ['drtune', 'safetensors'] }],
   });
   return filePaths;
 }
