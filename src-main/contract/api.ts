@@ -167,8 +167,8 @@ export const rewardInfoSchema = z.object({
   takes: z.array(z.string()), mayTake: z.array(z.string()),
   /** Memory for its own model, in words. */
   memory: z.string(),
-  /** Pictures it likes least and most, below resources/, for a prompt where it reads one; null where there are none. */
-  examples: z.object({ low: z.string(), high: z.string(), prompt: z.string().optional() }).nullable(),
+  /** Pictures it likes least and most, below resources/, for a prompt where it reads one; `byHand` where people chose them and it scored none; null where there are none. */
+  examples: z.object({ low: z.string(), high: z.string(), prompt: z.string().optional(), byHand: z.boolean().optional() }).nullable(),
 });
 export type RewardInfo = z.infer<typeof rewardInfoSchema>;
 

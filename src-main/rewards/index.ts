@@ -90,10 +90,10 @@ export async function openReward(engine: Engine, term: Pick<RewardTerm, 'name'> 
   return checkTerm(term).open(engine, { model, palette, reference, head, object, command });
 }
 
-/** The pictures that resources/rewards/make-examples.ts made, where it made some. */
-function examplesOf({ name, examplePrompt: prompt }: RewardDefinition): RewardInfo['examples'] {
+/** The pictures that resources/rewards/make-examples.ts made, where it made some; it cannot score for a model that is a download. */
+function examplesOf({ name, examplePrompt: prompt, needsModel }: RewardDefinition): RewardInfo['examples'] {
   const [low, high] = [`rewards/${name}-low.webp`, `rewards/${name}-high.webp`];
-  return existsSync(join(resourcesFolder(), high)) ? { low, high, ...(prompt !== undefined && { prompt }) } : null;
+  return existsSync(join(resourcesFolder(), high)) ? { low, high, ...(prompt !== undefined && { prompt }), ...(needsModel && { byHand: true }) } : null;
 }
 
 /** What the pages and `score --help` list. */

@@ -1,8 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { AppError } from '../../../src-main/base/errors.ts';
+import { resourcesFolder } from '../../../src-main/models/known.ts';
 import { openEngine } from '../../../src-main/engine/select.ts';
 import { scope, tensorCount } from '../../../src-main/engine/scope.ts';
 import { tf, type Scalar, type Tensor, type Tensor4D } from '../../../src-main/engine/tf.ts';
@@ -193,6 +194,13 @@ describe('the registry', () => {
     expect(await line({ name: 'reference', reference: 'data:text/html,<p>' })).toMatch(/begins with "data:text\/html,<p>" and is no picture.*data:image\/png/);
     expect(await line({ name: 'reference', reference: 'data:image/png;base64,AAAA' })).toMatch(/cannot be read.*PNG, JPEG and WebP/);
     expect(await line({ name: 'reference', reference: import.meta.filename })).toMatch(/cannot be read.*PNG, JPEG and WebP/);
+  });
+
+  it('every reward but the own program has example pictures, and those that its model has not scored are said to be chosen by hand', () => {
+    for (const { name, examples, needsModel } of rewardInfos()) {
+      if (name === 'command') expect(examples).toBeNull();
+      else expect([name, existsSync(join(resourcesFolder(), examples!.low)), existsSync(join(resourcesFolder(), examples!.high)), examples!.byHand ?? false]).toEqual([name, true, true, needsModel]);
+    }
   });
 
   it('a reward without a model of its own says what to download', () => {
