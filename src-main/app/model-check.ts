@@ -5,14 +5,14 @@ import { unwatched, type Work } from '../base/work.ts';
 import { fits } from '../hub/digest.ts';
 import { readRecord } from '../hub/model-store.ts';
 import { clipTextConfig } from '../models/clip-text-config.ts';
-import { openModelFiles, type TextEncoderName } from '../models/files.ts';
+import { openModelFiles, type PartName, type TextEncoderName } from '../models/files.ts';
 import { unetConfig } from '../models/unet-config.ts';
 import { vaeConfig } from '../models/vae-config.ts';
 import { modelFacts } from './model-facts.ts';
 import { folderOf } from './model-library.ts';
 
 /**
- * Reads every header, and of a download every byte.
+ * Reads every header; of a download every byte, which has checksums, and of any other model every weight, which must be a number.
  * @returns what is wrong, one line each, and how many files were compared with their checksums
  */
 export async function verifyModel(path: string, work: Work = unwatched): Promise<{ problems: string[]; checked: number }> {
@@ -31,7 +31,25 @@ export async function verifyModel(path: string, work: Work = unwatched): Promise
       problems.push(`${file} ${what}: download ${record!.repo} again`);
     }
   }
+  if (!record && problems.length === 0) problems.push(...(await noNumbers(path, work)));
   return { problems, checked };
+}
+
+/** Reads every weight; one line for each part that holds NaN or infinity. */
+async function noNumbers(path: string, work: Work): Promise<string[]> {
+  const files = openModelFiles(path);
+  const parts: readonly PartName[] = ['unet', 'vae', 'text_encoder', ...(files.architecture === 'sdxl' ? ['text_encoder_2' as const] : [])];
+  const problems: string[] = [];
+  for (const [i, part] of parts.entries()) {
+    using source = files.open(part);
+    let [done, wrong] = [0, ''];
+    for (const name of source.entries.keys()) {
+      await work.at(`reading the weights of ${part}`, i + done++ / source.entries.size, parts.length);
+      if (wrong === '' && !source.readFloats(name).every(Number.isFinite)) wrong = name;
+    }
+    if (wrong !== '') problems.push(`${part} has values that are no numbers (NaN or infinity), first in ${wrong}: download or copy it again`);
+  }
+  return problems;
 }
 
 /** Reads a folder's configs and tokenizers as a run would; no weights need be there. @throws AppError('weights') for a model this version does not use */

@@ -71,8 +71,8 @@ export class Arguments {
     const number = Number(value);
     const { min, max = Number.MAX_SAFE_INTEGER, whole = false } = range;
     if (value.trim() === '' || !Number.isFinite(number) || number < min || number > max || (whole && !Number.isSafeInteger(number))) {
-      const upper = range.max === undefined ? '' : ` to ${range.max}`;
-      throw new UsageError(`--${name} is "${value}", expected ${whole ? 'an integer' : 'a number'} of ${min}${upper || ' or more'}.`);
+      const upper = range.max === undefined && !(Number.isFinite(number) && number > max) ? ' or more' : ` to ${max}`;
+      throw new UsageError(`--${name} is "${value}", expected ${whole ? 'an integer' : 'a number'} of ${min}${upper}.`);
     }
     return number;
   }

@@ -21,7 +21,7 @@ export function parseLora(text: string): LoraFlag {
   const colon = text.lastIndexOf(':');
   const [file, scale] = [text.slice(0, colon), text.slice(colon + 1)];
   if (colon < 1 || existsSync(text)) return { file: resolve(text), scale: 1 };
-  if (/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(scale)) return { file: resolve(file), scale: Number(scale) };
+  if (/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(scale) && Number.isFinite(Number(scale))) return { file: resolve(file), scale: Number(scale) };
   if (existsSync(file)) throw new UsageError(`--lora ${text}: "${scale}" is no scale; write a number, e.g. ${file}:0.8.`);
   return { file: resolve(text), scale: 1 };
 }

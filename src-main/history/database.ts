@@ -2,10 +2,11 @@
  * Opens the history: WAL so that the app and command-line runs write side by side, foreign keys, migrations. A damaged file
  * is moved aside, never deleted, and the newest good backup takes its place.
  */
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { AppError } from '../base/errors.ts';
+import { makeFolder } from '../base/folder.ts';
 import { makeBackup, restoreBackup } from './backup.ts';
 import { lockHome } from './lock.ts';
 import { migrate, schemaVersion, SCHEMA_VERSION } from './migrations/index.ts';
@@ -31,7 +32,7 @@ export const historyFile = (home: string): string => join(home, 'history.sqlite'
  * @throws AppError('history') for a database from the future or one that cannot be repaired now.
  */
 export function openHistory(home: string, options: OpenOptions = {}): History {
-  mkdirSync(home, { recursive: true });
+  makeFolder(home);
   const file = historyFile(home);
   const now = options.now ?? Date.now;
   let notices: string[] = [];

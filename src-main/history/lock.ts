@@ -2,10 +2,11 @@
  * One app per data folder. The lock is an exclusive SQLite transaction, so the operating system drops it with the process:
  * a killed app leaves nothing to clean up. Command-line runs do not take it; they share the history through WAL.
  */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { AppError } from '../base/errors.ts';
+import { makeFolder } from '../base/folder.ts';
 
 export interface HomeLock {
   /** Tells later instances where this one is to be found. */
@@ -20,7 +21,7 @@ interface Holder { pid: number; address: string | null }
  * @throws AppError('busy') where another app has it, with that app's address if it has one.
  */
 export function lockHome(home: string): HomeLock {
-  mkdirSync(home, { recursive: true });
+  makeFolder(home);
   const holderFile = join(home, 'app.json');
   const db = new Database(join(home, 'app.lock'), { timeout: 0 });
   try {

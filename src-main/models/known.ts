@@ -78,7 +78,7 @@ export function findModel(home: string, nameOrPath: string): KnownModel {
     });
   }
   const path = resolve(nameOrPath);
-  if (existsSync(path)) {
+  if (nameOrPath !== '' && existsSync(path)) {
     checkPlace(path);
     return { name: modelName(path), path, builtIn: false };
   }

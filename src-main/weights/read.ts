@@ -1,5 +1,5 @@
 /** Reading parts of a weight file that may be larger than any buffer. */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { AppError } from '../base/errors.ts';
 
 /** A file open for reading at any place. */
@@ -25,7 +25,7 @@ const inItsPlace: readonly (readonly [RegExp, string])[] = [
 export function openReadable(path: string): ReadableFile {
   let fd: number;
   try {
-    fd = openSync(path, 'r');
+    fd = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)); // a pipe would otherwise be waited for
   } catch (cause) {
     const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
     throw new AppError('weights', missing ? `There is no file ${path}.` : `${path} cannot be opened: ${(cause as Error).message}.`, { cause });

@@ -1,10 +1,10 @@
 /** Base against tuned: the same prompts and seeds with both weights, as pictures, a list and one sheet. */
-import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileInside } from '../../app/run-folders.ts';
 import { RunRecorder } from '../../app/run-recorder.ts';
 import { writeWhole } from '../../base/atomic.ts';
 import { AppError } from '../../base/errors.ts';
+import { checkFolder, makeFolder } from '../../base/folder.ts';
 import { configOf } from '../../history/runs.ts';
 import type { Adapter } from '../../nn/lora.ts';
 import { adapterHash, combineAdapters, disposeAdapter } from '../../pipeline/adapter.ts';
@@ -58,6 +58,7 @@ export const compare: Command = {
     const seeds = args.text('seeds') === undefined ? [0, 1, 2, 3] : parseSeeds(args.text('seeds')!);
     const prompts = args.text('prompts') === undefined ? undefined : readPrompts(resolve(args.text('prompts')!), 'prompts');
     const lora = { strength: args.number('strength', { min: 0, max: 2 }) ?? 1, loraFrom: args.number('lora-from', { min: 0, whole: true }) ?? 0 };
+    checkFolder(out);
     const recorder = RunRecorder.open(home);
     try {
       const run = findRun(recorder, text);
@@ -73,7 +74,7 @@ export const compare: Command = {
         const points = (prompts ?? known).flatMap((prompt, promptIndex) => seeds.map((seed) => ({ prompt, promptIndex, seed, heldOut: !session.prompts.includes(prompt) })));
         return { session, adapter, pairs: await paintPairs(session, adapter, points, lora.loraFrom) };
       });
-      mkdirSync(out, { recursive: true });
+      makeFolder(out);
       const weights = adapterHash(adapter).slice(0, 16);
       const list = await writePairs(session, out, pairs, weights);
       const report = { run: run.id, step: checkpoint.step, ...lora, weights, pairs: list };

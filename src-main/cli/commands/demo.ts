@@ -2,7 +2,6 @@
  * The demo: tunes the starter for symmetry by the preset "demo" and shows base against tuned on prompts and seeds that were not
  * trained on. Everything that decides the outcome is in the preset; nothing depends on how fast the machine is.
  */
-import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { RunRecorder } from '../../app/run-recorder.ts';
 import { appVersion } from '../../app/version.ts';
@@ -17,6 +16,7 @@ import { measuresOf, type SamplePoint } from '../../train/samples.ts';
 import { checkRun, openSession, type Session } from '../../train/session.ts';
 import { writeWhole } from '../../base/atomic.ts';
 import { AppError } from '../../base/errors.ts';
+import { checkFolder, makeFolder } from '../../base/folder.ts';
 import { applySet, checkConfig, findPreset } from '../config-file.ts';
 import { commandEngine, type Command, type CommandContext } from '../command.ts';
 import { clock, onTerminal, progressPrinter } from '../progress.ts';
@@ -56,6 +56,7 @@ export const demo: Command = {
     for (const assignment of args.texts('set')) applySet(raw, assignment);
     const config = checkConfig(raw);
     checkRun(config, home);
+    checkFolder(out);
     const engine = await commandEngine(context, config.engine);
     note(`Tuning the starter (${config.iterations} iterations) on ${engine.name} ${engine.version}, ${engine.device}.`);
     if (engine.name === 'wasm') note('This engine is the slow one: expect about ten minutes on two cores instead of three. Ctrl-C ends it with a checkpoint.');
@@ -97,7 +98,7 @@ async function report(context: CommandContext, { recorder, runId, config, engine
   });
   const groups = groupsOf(pairs).map(({ what, pairs: own }) => ({ what, pairs: own, figures: figuresOf(session, own) }));
   const met = groups[0]!.figures.every(meetsBar);
-  mkdirSync(out, { recursive: true });
+  makeFolder(out);
   const sheet = join(out, 'compare.png');
   const shown = groups.flatMap((group) => group.pairs.slice(0, SHOWN / groups.length));
   await writeSheet(sheet, shown.map(({ base, tuned }) => ({ base: base.pixels, tuned: tuned.pixels })), session.width, session.height);

@@ -1,5 +1,4 @@
 /** What works on this machine: engines, disk, history. */
-import { mkdirSync } from 'node:fs';
 import { cpus, freemem, totalmem } from 'node:os';
 import { availableBytes } from '../../base/memory.ts';
 import { freeBytes } from '../../base/disk.ts';
@@ -66,7 +65,6 @@ export const doctor: Command = {
     } catch (error) {
       history = { schema: SCHEMA_VERSION, ok: false, problem: errorLine(error) };
     }
-    mkdirSync(home, { recursive: true });
     const disk = { home, freeBytes: freeBytes(home) };
     const memory = { totalBytes: totalmem(), freeBytes: freemem(), availableBytes: availableBytes() };
     const report = { version: appVersion(), node: process.versions.node, platform: `${process.platform}-${process.arch}`, cpus: cpus().length, memory, engine: used, engines, measured, disk, history };

@@ -1,6 +1,8 @@
 /** One gradient of the config's algorithm as a file: the proof tool for tests and bug reports. */
-import { mkdirSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { AppError } from '../../base/errors.ts';
+import { checkFolder, makeFolder } from '../../base/folder.ts';
 import { readFloatsSync, scope } from '../../engine/scope.ts';
 import type { Tensor4D } from '../../engine/tf.ts';
 import { toChannelsFirst } from '../../pipeline/images.ts';
@@ -22,6 +24,15 @@ export function channelsFirst(x: Tensor4D): TensorData {
   });
 }
 
+/** Asked before the work. @throws AppError('disk') */
+function checkPlace(out: string): void {
+  checkFolder(dirname(out));
+  if (statSync(out, { throwIfNoEntry: false })?.isDirectory()) throw new AppError('disk', `--out ${out} is a folder, expected a file.`, { hint: `For example ${join(out, 'gradient.safetensors')}.` });
+}
+
+/** What to do where weights or a sampler came to no number. */
+export const NOT_A_NUMBER = '"drtune models verify NAME" finds weights that are no numbers; otherwise lower the guidance, or take another scheduler or more steps.';
+
 export const gradient: Command = {
   name: 'gradient',
   usage: 'gradient --config FILE --out FILE [--lora FILE] [--method replay|full-tape] [--set key=value]... [--engine NAME] [--json]',
@@ -35,6 +46,7 @@ export const gradient: Command = {
     if (method !== 'replay' && method !== 'full-tape') throw new UsageError(`--method is "${method}", expected replay or full-tape.`);
     const read = readConfig(args);
     const lora = args.text('lora');
+    checkPlace(out);
     const config = lora === undefined ? read : { ...read, lora: { ...read.lora, initFile: resolve(lora) } };
     const engine = await commandEngine(context, config.engine);
     const session = await onTerminal(context, (work) => openSession(config, { engine, home, work }));
@@ -44,7 +56,9 @@ export const gradient: Command = {
     for (const [name, tensor] of gradients) {
       tensors[parameterKey(name)] = { shape: torchShape(name, tensor.shape, kernels.get(moduleOf(name))), data: readFloatsSync(tensor) };
     }
-    mkdirSync(dirname(out), { recursive: true });
+    const wrong = Object.keys(tensors).find((name) => !tensors[name]!.data.every(Number.isFinite));
+    if (wrong !== undefined) throw new AppError('run', `There is no gradient: ${wrong} came out as values that are no numbers.`, { hint: NOT_A_NUMBER });
+    makeFolder(dirname(out));
     const steps = { trainedSteps: JSON.stringify(plan.trained), earlyStopStep: String(plan.stop) };
     writeSafetensors(out, tensors, { metadata: { format: 'pt', method, ...steps, config: JSON.stringify(config) } });
     if (args.json) print(JSON.stringify({ out, method, reward, terms, kl, trainedSteps: plan.trained, earlyStopStep: plan.stop, parameters: gradients.size, plan: session.plan }));

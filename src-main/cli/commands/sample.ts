@@ -1,8 +1,8 @@
 /** Pictures from prompts, as files; with --save-tensors also what led to them. */
-import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { writeWhole } from '../../base/atomic.ts';
 import { AppError } from '../../base/errors.ts';
+import { checkFolder, makeFolder } from '../../base/folder.ts';
 import type { Work } from '../../base/work.ts';
 import { appVersion } from '../../app/version.ts';
 import { nearestKey, SCHEDULERS } from '../../contract/run.ts';
@@ -24,7 +24,7 @@ import { commandEngine, type Command } from '../command.ts';
 import { openLoras, parseLora } from '../lora-flag.ts';
 import { onTerminal } from '../progress.ts';
 import { promptFlags, promptUsage, readPromptFlags, type PromptFlags } from '../prompt-flags.ts';
-import { channelsFirst } from './gradient.ts';
+import { channelsFirst, NOT_A_NUMBER } from './gradient.ts';
 
 /** Where pictures go when nothing is said. */
 const DEFAULT_OUT = 'samples';
@@ -56,7 +56,7 @@ export const sample: Command = {
   async run(context) {
     const { args, home, print } = context;
     args.allowPositionals(0);
-    const [prompt, out] = [args.need('prompt'), resolve(args.text('out') ?? DEFAULT_OUT)];
+    const [prompt, out] = [args.text('prompt') ?? args.need('prompt'), resolve(args.text('out') ?? DEFAULT_OUT)];
     const seed = args.number('seed', { min: 0, whole: true }) ?? 0;
     const wanted = args.number('count', { min: 1, max: 10_000, whole: true });
     const common = {
@@ -66,6 +66,7 @@ export const sample: Command = {
     const size = { width: args.number('width', { min: 1, whole: true }), height: args.number('height', { min: 1, whole: true }) };
     const flags = args.texts('lora').map(parseLora);
     if (common.loraFrom > 0 && flags.length === 0) throw new UsageError('--lora-from is for a LoRA, and there is no --lora.');
+    checkFolder(out);
     const model = findModel(home, args.text('model') ?? STARTER);
     const engine = await commandEngine(context);
     const plan = planSampling(engine, model.path, { ...size, batch: Math.min(AT_ONCE, wanted ?? 1), guided: common.guidance > 1 });
@@ -79,13 +80,16 @@ export const sample: Command = {
       ...common, width: size.width ?? (given ? w * info.vaeFactor : info.defaultWidth), height: size.height ?? (given ? h * info.vaeFactor : info.defaultHeight),
     };
     if (given && wanted !== undefined && wanted !== given.shape[0]) throw new AppError('config', `--count is ${wanted}, but the noise of --latents is for ${given.shape[0]} pictures.`);
+    for (const [name, cells] of given ? [['width', w], ['height', h]] as const : []) {
+      if (request[name] !== cells * info.vaeFactor) throw new AppError('config', `--${name} is ${request[name]}, but the noise of --latents is for ${cells * info.vaeFactor}.`, { hint: `Leave --${name} out.` });
+    }
     const count = given?.shape[0] ?? wanted ?? 1;
     checkSize(request, info.vaeFactor);
     const parts = await onTerminal(context, async (work) => {
       await pipeline.load(work);
       return paintAll(pipeline, request, loras, { seed, count, noise: given }, work);
     });
-    mkdirSync(out, { recursive: true });
+    makeFolder(out);
     const images: { file: string; seed: number | null }[] = [];
     for (const picture of parts.pictures) {
       const file = `${String(images.length).padStart(3, '0')}.png`;
@@ -126,9 +130,13 @@ function readNoise(path: string, channels: number): Tensor4D {
   using file = openSafetensors(path);
   const entry = file.entries.get('noise');
   if (!entry) throw new AppError('weights', `${path} has no tensor "noise".`, { hint: `It has: ${[...file.entries.keys()].slice(0, 8).join(', ') || 'nothing'}.` });
-  if (entry.shape.length !== 4 || entry.shape[1] !== channels) throw new AppError('weights', `"noise" of ${path} is [${entry.shape}], expected [pictures,${channels},height,width].`);
-  return scope(() => tf.transpose(tf.tensor4d(file.readFloats('noise'), entry.shape as [number, number, number, number]), [0, 2, 3, 1]));
+  if (entry.shape.length !== 4 || entry.shape[1] !== channels || entry.shape.includes(0)) throw new AppError('weights', `"noise" of ${path} is [${entry.shape}], expected [pictures,${channels},height,width].`);
+  const values = file.readFloats('noise');
+  if (!values.every(Number.isFinite)) throw new AppError('weights', `"noise" of ${path} has values that are no numbers.`, { hint: 'Make the file again.' });
+  return scope(() => tf.transpose(tf.tensor4d(values, entry.shape as [number, number, number, number]), [0, 2, 3, 1]));
 }
+
+const isFinite = (x: Tensor4D): boolean => readFloatsSync(x).every(Number.isFinite);
 
 interface Painted {
   /** Each [H,W,3] in [0,1]. */
@@ -145,6 +153,7 @@ async function paintAll(pipeline: Pipeline, request: Request, loras: LoraSet, { 
     const { prompt, ...rest } = request;
     const result = await sampleAt(work, { what: 'painting', before: from, total }, pipeline, { ...rest, prompts: new Array<string>(count).fill(prompt), seed: seed + from, noise: own, adapter: loras.unet ?? null, textAdapters: loras });
     for (const key of ['noise', 'latents', 'image'] as const) parts[key].push(result[key]);
+    if (![result.latents, result.image].every(isFinite)) throw new AppError('run', 'The pictures came out as values that are no numbers.', { hint: NOT_A_NUMBER });
   }
   return scope(() => {
     const whole = (key: keyof typeof parts): Tensor4D => tf.concat(parts[key], 0);

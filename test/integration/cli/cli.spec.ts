@@ -56,6 +56,11 @@ describe('what is wrong is said in one line', () => {
     cpSync(tinyPipeline, file('cut'), { recursive: true });
     truncateSync(file('cut/vae/diffusion_pytorch_model.safetensors'), 5000);
     mkdirSync(file('empty'));
+    cpSync(tinyPipeline, file('nan'), { recursive: true });
+    const weights = file('nan/unet/diffusion_pytorch_model.safetensors');
+    const bytes = readFileSync(weights);
+    bytes.subarray(-4).fill(0xff); // a NaN in float32 and float16
+    writeFileSync(weights, bytes);
   });
 
   it.each<[string[], number, RegExp]>([
@@ -71,6 +76,13 @@ describe('what is wrong is said in one line', () => {
     [['sample', '--prompt', 'x', '--out', 'o', '--model', 'empty', ...wasm], 1, /model_index\.json/],
     [['sample', '--prompt', 'x', '--out', 'o', '--model', tinyPipeline, '--width', '30', ...wasm], 1, /30/],
     [['sample', '--prompt', 'x', '--out', 'o', '--model', tinyPipeline, '--latents', tinyLora, ...wasm], 1, /no tensor "noise"/],
+    [['sample', '--prompt', 'x', '--out', 'o', '--model', ''], 1, /no model ""/],
+    [['sample', '--prompt', 'x', '--out', 'picture.png'], 1, /picture\.png is a file, expected a folder/],
+    [['sample', '--prompt', 'x', '--out', 'picture.png/o'], 1, /picture\.png is a file, expected a folder/],
+    [['sample', '--prompt', 'x', '--out', 'o', '--seed', '9007199254740993'], 2, /an integer of 0 to 9007199254740991/],
+    [['sample', '--prompt', 'x', '--out', 'o', '--model', 'nan', '--steps', '1', ...wasm], 1, /no numbers\. "drtune models verify NAME" finds/],
+    [['gradient', '--config', config('nan.json', { model: 'nan', batch: 1, steps: 1, trainedSteps: 1 }), '--out', 'g', ...wasm], 1, /no gradient: x0 came out as values that are no numbers/],
+    [['gradient', '--config', config('plain.json'), '--out', 'empty', ...wasm], 1, /empty is a folder, expected a file/],
     [['score', '--reward', 'symetry', '--image', 'picture.png'], 1, /Did you mean "symmetry"/],
     [['score', '--reward', 'pickscore', '--image', 'picture.png'], 1, /needs a model of its own.*PickScore_v1/],
     [['score', '--reward', 'symmetry', '--image', 'picture.png', ...wasm], 1, /picture\.png cannot be read/],
@@ -115,6 +127,8 @@ describe('sample', () => {
     const meta = await sharp(file('s1/001.png')).metadata();
     expect([meta.width, meta.height]).toEqual([24, 16]);
     await drtune('sample', ...base, '--latents', file('s1/tensors.safetensors'), '--out', file('s2'));
+    const other = await inProcess('sample', '--model', tinyPipeline, '--prompt', 'x', '--latents', file('s1/tensors.safetensors'), '--width', '32', '--out', file('s3'), ...wasm);
+    expect(other).toMatchObject({ code: 1, err: '--width is 32, but the noise of --latents is for 24. Leave --width out.\n' });
     expect(relativeL2(readFixture(file('s2/tensors.safetensors')).values('image'), tensors.values('image'))).toBeLessThan(1e-6);
     expect(JSON.parse(readFileSync(file('s2/manifest.json'), 'utf8'))).toMatchObject({ prompt: 'a red apple', weights: 'base' });
   });
@@ -265,6 +279,7 @@ describe('models and doctor', () => {
     expect((JSON.parse((await drtune('models', '--json')).out) as { models: { name: string }[] }).models.map((each) => each.name)).toEqual(['starter', 'pipeline']);
     expect(JSON.parse((await drtune('models', 'verify', 'pipeline', '--json')).out)).toMatchObject({ ok: true, problems: [] });
     expect((await drtune('models', 'remove', 'pipeline')).code).toBe(0);
+    expect(await drtune('models', 'verify', file('nan'))).toMatchObject({ code: 1, out: expect.stringMatching(/unet has values that are no numbers .*, first in up_blocks/) as string });
   });
 
   it('reports the engines', async () => {

@@ -28,6 +28,7 @@ describe('--lora FILE[:scale]', () => {
 
   it('refuses a scale that is no number', () => {
     expect(() => parseLora(join(folder, 'style.safetensors:strong'))).toThrow(/"strong" is no scale; write a number/);
+    expect(() => parseLora(join(folder, 'style.safetensors:1e400'))).toThrow(/"1e400" is no scale/);
     expect(() => parseLora(join(folder, 'style.safetensors:'))).toThrow(/"" is no scale/);
   });
 });

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -70,6 +71,7 @@ describe('safetensors', () => {
   it.each([
     ['missing', () => join(folder, 'none.safetensors'), 'There is no file'],
     ['a folder', () => folder, 'regular file'],
+    ['a pipe', () => { if (process.platform === 'win32') return folder; execFileSync('mkfifo', [join(folder, 'pipe')]); return join(folder, 'pipe'); }, 'regular file'],
     ['shorter than its length', () => { writeFileSync(join(folder, 'short'), 'abc'); return join(folder, 'short'); }, '3 bytes'],
     ['a huge header length', () => fileOf('{}', 0, 1n << 62n), 'header claims'],
     ['a header beyond the file', () => fileOf('{}', 0, 5000n), 'truncated'],

@@ -1,0 +1,43 @@
+/** Folders that are to be written in. */
+import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { AppError, errorLine } from './errors.ts';
+
+/** The folder itself, or the nearest one above it that is there. */
+function nearest(folder: string): string {
+  let there = folder;
+  while (!existsSync(there) && dirname(there) !== there) there = dirname(there);
+  return there;
+}
+
+/**
+ * To be asked before long work whose result goes there; makes nothing.
+ * @throws AppError('disk') where a file is in the way, or this user may not write
+ */
+export function checkFolder(folder: string): void {
+  const there = nearest(folder);
+  if (!statSync(there).isDirectory()) throw new AppError('disk', `${folder} cannot be written in: ${there} is a file, expected a folder.`, { hint: 'Name another folder.' });
+  try {
+    accessSync(there, constants.W_OK);
+  } catch (cause) {
+    throw new AppError('disk', `${folder} cannot be written in: you may not write in ${there}.`, { hint: 'Name another folder, or change its permissions.', cause });
+  }
+}
+
+/**
+ * Makes a folder and those above it. Not by mkdir's own `recursive`, which never returns where the system answers "no such file"
+ * to a name it does not allow, as below /proc.
+ * @throws AppError('disk')
+ */
+export function makeFolder(folder: string): void {
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return;
+  if (dirname(folder) !== folder) makeFolder(dirname(folder));
+  try {
+    mkdirSync(folder);
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    if (code === 'EEXIST' && statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return; // somebody else was quicker
+    const why = code === 'EEXIST' ? 'a file of that name is there' : errorLine(cause).replace(/^([A-Z]+: [^,']+), .*$/s, '$1');
+    throw new AppError('disk', `The folder ${folder} could not be made: ${why}.`, { hint: 'Name another folder, or check its permissions.', cause });
+  }
+}
