@@ -52,18 +52,23 @@ export function t(key: MessageKey, named: Readonly<Record<string, string | numbe
 
 /** Text that the command line shows too and that therefore comes in English (rewards, presets, settings, alarms, verdicts, errors): its translation, or the text. */
 export function fromMain(text: string): string {
-  return translation(text) ?? text;
+  return translation(text) ?? translator().sayPartly(text) ?? text;
 }
 
-const translators = new Map<Locale, Translator>();
-/** The same, null where the language has no words for it; English is English's. */
+/** The same, null where the language has not words for all of it; English is English's. */
 export function translation(text: string): string | null {
   const shown = locale();
   if (shown === 'en') return text;
-  const { said, sentences } = i18n.global.getLocaleMessage(shown) as { said?: Sentences; sentences?: Sentences };
-  if (said && Object.hasOwn(said, text)) return said[text]!;
+  const { said } = i18n.global.getLocaleMessage(shown) as { said?: Sentences };
+  return said && Object.hasOwn(said, text) ? said[text]! : translator().say(text);
+}
+
+const translators = new Map<Locale, Translator>();
+function translator(): Translator {
+  const shown = locale();
+  const { sentences } = i18n.global.getLocaleMessage(shown) as { sentences?: Sentences };
   if (!translators.has(shown)) translators.set(shown, new Translator(sentences ?? {}, digits, shown === 'de' ? ' ' : ''));
-  return translators.get(shown)!.say(text);
+  return translators.get(shown)!;
 }
 
 /** Digits such as "0.50" as the language writes them, with as many decimals. */

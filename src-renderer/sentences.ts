@@ -132,11 +132,20 @@ export class Translator {
       const list = this.list(text, joint);
       if (list !== null) return list;
     }
-    const end = /[.!?] (?=\S)/g;
-    for (let cut = end.exec(text); cut; cut = end.exec(text)) {
-      const [first, rest] = [text.slice(0, cut.index + 1), text.slice(cut.index + 2)];
-      const [a, b] = [this.say(first), this.say(rest)];
-      if (a !== null || b !== null) return (a ?? first) + (a === null ? ' ' : this.space) + (b ?? rest);
+    return this.sentences(text, (first, rest) => (first === null || rest === null ? null : first + this.space + rest));
+  }
+
+  /** As {@link say}; where only some of its sentences are known, the others stay as they are. */
+  sayPartly(text: string): string | null {
+    return this.say(text) ?? (text.length > LONGEST ? null : this.sentences(text, (first, rest, [english, after]) => (first === null && rest === null ? null : (first ?? english) + (first === null ? ' ' : this.space) + (rest ?? after))));
+  }
+
+  /** What is made of the first cut after a sentence of which something can be made. */
+  private sentences(text: string, join: (first: string | null, rest: string | null, english: readonly [string, string]) => string | null): string | null {
+    for (const { index } of text.matchAll(/[.!?] (?=\S)/g)) {
+      const english = [text.slice(0, index + 1), text.slice(index + 2)] as const;
+      const said = join(this.say(english[0]), this.say(english[1]), english);
+      if (said !== null) return said;
     }
     return null;
   }

@@ -73,6 +73,13 @@ describe('a sentence of the main process', () => {
 
   it.each(['A prompt of mine. It has two sentences.', 'a red apple', 'ENOENT: no such file or directory', '', 'x'.repeat(5000)])('is none: %s', (text) => expect(say.say(text)).toBeNull());
 
+  it('stays English among others that are not, where some are unknown', () => {
+    const text = 'Something odd happened. Try again.';
+    expect(say.say(text)).toBeNull();
+    expect(say.sayPartly(text)).toBe('Something odd happened. Noch einmal versuchen.');
+    expect(say.sayPartly(`Try again. ${text}`)).toBe('Noch einmal versuchen. Something odd happened. Try again.');
+  });
+
   it('is also what is wrong with settings, each by itself and all together', () => {
     const wrong = runConfigSchema.safeParse({
       model: 'x', prompts: 5, steps: 0, guidance: -1, batch: 1.5, scheduler: 'x', ema: 1, eta: 2, guidanceRange: [3, 1], keepCheckpoints: 1, rewards: [], lora: { alpha: 0 }, optimizer: { lr: 'a' }, width: Number.NaN, negativePrompt: 4, steeps: 3,
