@@ -5,7 +5,8 @@ import type { CleanUp } from '../contract/api.ts';
 import { bestStep, watchedNames } from '../contract/best.ts';
 import { startFiles } from '../history/run-search.ts';
 import { configOf } from '../history/runs.ts';
-import { folderBytes, newestCheckpoint } from './run-folders.ts';
+import { folderBytes } from '../base/disk.ts';
+import { newestCheckpoint } from './run-folders.ts';
 import type { RunRecorder } from './run-recorder.ts';
 
 /** What a clean-up of these runs would free; runs at work are left out. */

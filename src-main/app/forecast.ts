@@ -6,6 +6,7 @@ import type { Forecast } from '../contract/api.ts';
 import type { RunConfig } from '../contract/run.ts';
 import { configOf } from '../history/runs.ts';
 import { planMemory, runSize } from '../train/memory-plan.ts';
+import { runBytes, sizeOfTrained, trainedShapes } from '../train/trained-size.ts';
 import type { MemoryPlan } from '../contract/memory.ts';
 import type { ModelFacts } from './model-facts.ts';
 import type { RunRecorder } from './run-recorder.ts';
@@ -75,7 +76,7 @@ export function forecast(config: RunConfig, inputs: ForecastInputs): Forecast {
   const plan = planOf(config, inputs, width, height);
   const measured = earlier?.memoryBytes && sameShape(earlier, config, width, height) ? earlier.memoryBytes : null;
   const memoryBytes = measured ?? plan?.peakBytes ?? 0;
-  const diskBytes = diskNeed(config, width, height);
+  const diskBytes = runBytes(config, model.memory ? sizeOfTrained(trainedShapes(model.memory, config), config) : null, width, height);
   const advice: string[] = [];
   const fitsMemory = memoryBytes <= inputs.availableBytes && (plan?.fits ?? true);
   const fitsDisk = diskBytes <= inputs.freeBytes;
@@ -111,11 +112,4 @@ function planOf(config: RunConfig, { model, engine, availableBytes }: ForecastIn
 function sameShape(earlier: Measured, config: RunConfig, width: number, height: number): boolean {
   const own = (from: RunConfig): unknown[] => [from.batch, from.memory, from.guidance > 1, from.algorithm, from.lora, from.rewards, from.heldOutRewards];
   return earlier.width === width && earlier.height === height && JSON.stringify(own(earlier.config)) === JSON.stringify(own(config));
-}
-
-/** LoRA files with the optimiser's state, and PNGs at about 1.5 bytes a pixel. */
-function diskNeed(config: RunConfig, width: number, height: number): number {
-  const checkpoints = 1 + (config.checkpointEvery > 0 ? Math.floor(config.iterations / config.checkpointEvery) : 0);
-  const points = 2 + (config.sampleEvery > 0 ? Math.floor(config.iterations / config.sampleEvery) : 0);
-  return checkpoints * config.lora.rank * 500_000 * 3 / 4 + points * config.samplePrompts * width * height * 1.5;
 }

@@ -1,5 +1,5 @@
-/** The files of a run: its folder, safe paths inside it, and how much they take. */
-import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
+/** The files of a run: its folder and safe paths inside it. */
+import { existsSync, readdirSync, realpathSync } from 'node:fs';
 import { isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { AppError } from '../base/errors.ts';
 
@@ -24,19 +24,6 @@ export function fileInside(folder: string, path: string): string {
 function isBelow(folder: string, path: string): boolean {
   const way = relative(folder, path);
   return way !== '' && !isAbsolute(way) && way !== '..' && !way.startsWith(`..${sep}`);
-}
-
-/** Bytes of all files below a folder; 0 where there is none. Links are not followed. */
-export function folderBytes(folder: string): number {
-  let bytes = 0;
-  try {
-    for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
-      if (entry.isFile()) bytes += statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false })?.size ?? 0;
-    }
-  } catch {
-    return bytes; // a folder that vanishes while it is counted
-  }
-  return bytes;
 }
 
 /** Step of the newest checkpoint in a run's folder, 0 for none: a killed app may not have heard of the last one. */

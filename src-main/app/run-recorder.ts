@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { basename, isAbsolute, normalize } from 'node:path';
+import { folderBytes } from '../base/disk.ts';
 import { AppError } from '../base/errors.ts';
 import type { RunDetail, RunSummary } from '../contract/api.ts';
 import type { TrainerEvent, TrainerEventOf } from '../contract/events.ts';
@@ -16,7 +17,7 @@ import { ownerAlive, thisOwner } from '../history/owner.ts';
 import { Records } from '../history/records.ts';
 import { configOf, Runs, type RunRow } from '../history/runs.ts';
 import { Steps } from '../history/steps.ts';
-import { folderBytes, newestCheckpoint, runFolder } from './run-folders.ts';
+import { newestCheckpoint, runFolder } from './run-folders.ts';
 import { appVersion } from './version.ts';
 
 export interface Recorded {

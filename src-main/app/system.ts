@@ -10,7 +10,7 @@ import { Hardware } from './hardware.ts';
 import { askHelper, type AnyAnswer, type LaunchHelper } from './helper.ts';
 import type { FromHelper } from './helper-jobs.ts';
 import { ownProcesses } from './own-processes.ts';
-import { folderBytes } from './run-folders.ts';
+import { folderBytes } from '../base/disk.ts';
 import { appVersion } from './version.ts';
 
 type Facts = Extract<FromHelper, { type: 'facts' }>;

@@ -1,7 +1,7 @@
 /** Room on the disk, and what files take of it. */
-import { existsSync, statfsSync } from 'node:fs';
+import { existsSync, readdirSync, statfsSync, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 
 /** Bytes free to this user on the disk that a folder is on, or will be on. */
 export function freeBytes(folder: string): number {
@@ -17,4 +17,17 @@ export const byteWords = (bytes: number): string => (bytes < 1e6 ? `${Math.round
 /** Bytes of a file, 0 where there is none. */
 export async function sizeOf(path: string): Promise<number> {
   return stat(path).then((s) => s.size, () => 0);
+}
+
+/** Bytes of all files below a folder; 0 where there is none. Links are not followed. */
+export function folderBytes(folder: string): number {
+  let bytes = 0;
+  try {
+    for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
+      if (entry.isFile()) bytes += statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false })?.size ?? 0;
+    }
+  } catch {
+    return bytes; // a folder that vanishes while it is counted
+  }
+  return bytes;
 }

@@ -14,6 +14,13 @@ export interface PartFacts {
   readonly largest: number;
 }
 
+/** One weight or bias. */
+export interface TensorFacts {
+  readonly part: PartName;
+  readonly name: string;
+  readonly shape: readonly number[];
+}
+
 /** One block of a network. */
 export interface BlockFacts {
   readonly kind: 'resnet' | 'transformer' | 'upsample' | 'attention';
@@ -31,8 +38,8 @@ export interface MemoryFacts {
   readonly unet: readonly BlockFacts[];
   /** Of the VAE. */
   readonly decoder: readonly BlockFacts[];
-  /** Inputs and outputs of the UNet's attention matrices by the end of their names: what LoRA adds is rank times these. */
-  readonly loraSizes: Readonly<Record<string, number>>;
+  /** All that is in the UNet, and the text encoders' linear layers: what can be trained. */
+  readonly tensors: readonly TensorFacts[];
   /** Pixels per latent cell. */
   readonly factor: number;
 }
@@ -51,7 +58,8 @@ export function memoryFacts(files: ModelFiles): MemoryFacts {
     parts: parts.map((part) => partFacts(part, entries.get(part)!)),
     unet: unetBlocks(entries.get('unet')!, headsAt),
     decoder: decoderBlocks(entries.get('vae')!),
-    loraSizes: loraSizes(entries.get('unet')!),
+    tensors: parts.flatMap((part) => (part === 'vae' ? [] : entries.get(part)!)
+      .filter(({ name, shape }) => part === 'unet' || (shape.length === 2 && name.endsWith('_proj.weight'))).map(({ name, shape }) => ({ part, name, shape }))),
     factor: 2 ** ((Array.isArray(channels) ? channels.length : 4) - 1),
   };
 }
@@ -102,13 +110,4 @@ function blocksOf(entries: readonly TensorEntry[], levelOf: (name: string) => nu
     const level = levelOf(name);
     return [{ kind, level, from: shape[1]!, to: shape[0]!, heads: headsAt(Math.max(0, level)), parameters: sizes.get(path)! }];
   }));
-}
-
-function loraSizes(entries: readonly TensorEntry[]): Record<string, number> {
-  const sizes: Record<string, number> = {};
-  for (const { name, shape } of entries) {
-    const target = /attentions\.\d+\..*\.(to_[qkv]|to_out\.0)\.weight$/.exec(name)?.[1];
-    if (target && shape.length === 2) sizes[target] = (sizes[target] ?? 0) + shape[0]! + shape[1]!;
-  }
-  return sizes;
 }

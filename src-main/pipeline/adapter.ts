@@ -6,6 +6,7 @@ import { readFloatsSync, scope } from '../engine/scope.ts';
 import { tf, type Tensor2D } from '../engine/tf.ts';
 import { toTorchLayout } from '../weights/layout.ts';
 import type { Weights } from '../nn/parameters.ts';
+import { factorization } from './lora/factorization.ts';
 import { isFull, LORA_PARTS, MATRICES, type Adapter, type LoraMatrices, type LoraModule, type LoraPart, type LoraSet, type LoraTarget } from '../nn/lora.ts';
 
 /** What fresh adapters are made of. */
@@ -48,17 +49,6 @@ function lokrMatrices({ inFeatures, outFeatures, kernel: [kh, kw] = [1, 1] }: Lo
   const w1: Tensor2D = tf.zeros([l, m]);
   if (rank >= Math.max(k, n) / 2) return { lokr_w1: w1, lokr_w2: uniform(k, n * kh * kw) };
   return { lokr_w1: w1, lokr_w2_a: uniform(k, rank), lokr_w2_b: uniform(rank, n * kh * kw) };
-}
-
-/**
- * Two factors of a size, the smaller first: `factor` and the rest where it divides it; otherwise those nearest to each other whose smaller one is
- * at most `factor` (-1: any). Source: peft tuners/lokr/layer.py factorization, after LyCORIS.
- */
-export function factorization(size: number, factor: number): [number, number] {
-  if (factor > 0 && size % factor === 0) return [factor, size / factor];
-  let [m, n] = [1, size];
-  for (let next = 2; next <= (factor === -1 ? size : factor) && next <= size / next; next++) if (size % next === 0) [m, n] = [next, size / next];
-  return [m, n];
 }
 
 /** A network's own weights, in torch's orientation, as an adapter; copies. @param weights by state-dict key, as the engine has them */

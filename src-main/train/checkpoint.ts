@@ -14,13 +14,12 @@ import { writeDiffusersLora, writeNetwork } from '../pipeline/lora/write.ts';
 import { openWeightFolder } from '../weights/folder.ts';
 import { writeSharded, type TensorToWrite } from '../weights/write.ts';
 import { sizeOf, type OptimizerState } from './optimizers/optimizer.ts';
+import { STATES_KEPT } from './trained-size.ts';
 import { diskError, flushFolder, jointSum, sha256Of, writeWhole } from '../base/atomic.ts';
 
 const LORA_FILE = 'lora.safetensors';
 const STATE_STEM = 'state';
 const INDEX_FILE = 'checkpoint.json';
-/** How many newest checkpoints keep the state that resuming needs. */
-const STATES_KEPT = 2;
 
 /** Measures of the base model's pictures, kept so that a resumed run compares with the same. */
 export interface Baseline {

@@ -6,6 +6,7 @@
  */
 import type { BlockFacts, MemoryFacts, PartFacts } from '../models/memory-facts.ts';
 import type { Precision } from '../weights/load.ts';
+import { sizeOfTrained, trainedShapes, type TrainedConfig } from './trained-size.ts';
 
 /** What of a run decides its memory. */
 export interface RunSize {
@@ -13,22 +14,14 @@ export interface RunSize {
   readonly height: number;
   readonly batch: number;
   readonly guided: boolean;
-  readonly loraRank: number;
-  readonly loraTargets: readonly string[];
-  /** Every weight of the UNet is tuned. */
-  readonly full?: boolean;
-  /** The text encoders learn too, and stay. */
-  readonly textEncoder?: boolean;
-  /** A second copy of the LoRA: its average. */
-  readonly average: boolean;
+  /** What is trained, and how; null for sampling alone. */
+  readonly trained: TrainedConfig | null;
   /** Also the base's prediction at trained steps. */
   readonly kl: boolean;
   /** Prompts kept encoded. */
   readonly prompts: number;
   /** Bytes of the rewards' own models. */
   readonly rewardBytes: number;
-  /** False for sampling alone. */
-  readonly gradient: boolean;
 }
 
 /** How a run keeps things. */
@@ -63,7 +56,7 @@ export function estimate(facts: MemoryFacts, run: RunSize, choice: MemoryChoice,
   const [unet, vae, text] = [of((part) => part === 'unet'), of((part) => part === 'vae'), of((part) => part.startsWith('text'))];
   const [textStays, vaeStays] = [choice.textEncoders === 'stay' ? text : 0, choice.vaeWeights === 'stay' ? vae : 0];
   const largest = 4 * Math.max(...facts.parts.map((part) => part.largest));
-  const lora = run.gradient ? loraBytes(facts, run) : 0;
+  const lora = run.trained ? trainedBytes(facts, run.trained) : 0;
   const base = PROCESS + run.rewardBytes + lora + run.prompts * TEXT_TOKENS * 2048 * 4;
   const cells = (run.width / facts.factor) * (run.height / facts.factor);
   const branches = run.batch * (run.guided ? 2 : 1);
@@ -83,7 +76,7 @@ export function estimate(facts: MemoryFacts, run: RunSize, choice: MemoryChoice,
   const all = textStays + unet + vaeStays;
   add('load', all, largest);
   const traces = TRACE * (new Set(facts.unet.map(shapeKey)).size + new Set(facts.decoder.map(shapeKey)).size);
-  if (!run.gradient) {
+  if (!run.trained) {
     add('sample', all + traces, network(false));
     add('decode', textStays + unet + vae + traces, picture(false));
     return phases;
@@ -103,10 +96,10 @@ function keptBytes(part: PartFacts, precision: Precision, half: boolean): number
   return 4 * part.parameters - 2 * halves;
 }
 
-/** Values, both moments, the average, the gradient as numbers; tensors and gradients on the engine. */
-function loraBytes(facts: MemoryFacts, { loraRank, loraTargets, average, full }: RunSize): number {
-  const values = full ? facts.parts.find(({ part }) => part === 'unet')!.parameters : loraRank * loraTargets.reduce((sum, target) => sum + (facts.loraSizes[target] ?? 0), 0);
-  return values * 4 * (average ? 9 : 7);
+/** Values, the optimiser's state, the average, the gradient as numbers; tensors and gradients on the engine. */
+function trainedBytes(facts: MemoryFacts, trained: TrainedConfig): number {
+  const { values, optimizerBytes } = sizeOfTrained(trainedShapes(facts, trained), trained);
+  return 4 * values * (trained.ema > 0 ? 7 : 5) + optimizerBytes;
 }
 
 /**

@@ -11,8 +11,8 @@ import { estimate, type MemoryChoice, type RunSize } from './memory-estimate.ts'
 /** A training run as the estimate sees it. @param prompts kept encoded */
 export function runSize(config: RunConfig, width: number, height: number, prompts: number): RunSize {
   return {
-    width, height, batch: config.batch, guided: Math.max(config.guidance, config.guidanceRange?.[1] ?? 0) > 1, loraRank: config.lora.rank, loraTargets: config.lora.targets, textEncoder: config.lora.textEncoder, full: config.train === 'full',
-    average: config.ema > 0, kl: config.kl > 0, prompts, rewardBytes: rewardBytes(config), gradient: true,
+    width, height, batch: config.batch, guided: Math.max(config.guidance, config.guidanceRange?.[1] ?? 0) > 1, trained: config,
+    kl: config.kl > 0, prompts, rewardBytes: rewardBytes(config),
   };
 }
 
@@ -60,7 +60,7 @@ function choices({ run, facts, memory, half }: PlanInputs): MemoryChoice[] {
   const found: MemoryChoice[] = [];
   let choice = fast;
   for (const step of steps) {
-    if ('textEncoders' in step && run.textEncoder) continue;
+    if ('textEncoders' in step && run.trained?.lora.textEncoder) continue;
     if ('weights' in step && !(half && facts.parts.some((part) => part.halves > 0))) continue;
     choice = { ...choice, ...step };
     found.push(choice);
@@ -94,7 +94,7 @@ function notesOf(choice: MemoryChoice, facts: MemoryFacts, run: RunSize): string
     case 'half': notes.push(`Weights in float16: ${gigabytes(2 * (sum('halves') + sum('floats')))} less, values rounded to 11 bits.`); break;
   }
   if (choice.textEncoders === 'leave') notes.push('The text encoders leave memory once the prompts are encoded.');
-  if (!run.gradient) return choice.vaeWeights === 'leave' ? [...notes, 'The VAE is loaded when a picture is decoded.'] : notes;
+  if (!run.trained) return choice.vaeWeights === 'leave' ? [...notes, 'The VAE is loaded when a picture is decoded.'] : notes;
   if (choice.vae === 'recompute') notes.push('The gradient through the VAE computes its blocks again instead of keeping their values.');
   if (choice.unet === 'recompute') notes.push('The gradient through the UNet computes its blocks again instead of keeping their values.');
   if (choice.vaeWeights === 'leave') notes.push('The VAE is loaded for each step anew.');
@@ -106,8 +106,8 @@ function notesOf(choice: MemoryChoice, facts: MemoryFacts, run: RunSize): string
 function adviceFor(inputs: PlanInputs): string[] {
   const { run, memory, facts } = inputs;
   const sides = [768, 512, 384, 256].filter((side) => side < Math.max(run.width, run.height)).map((side) => shrunk(run, side, facts.factor));
-  const low = memory === 'low' || !run.gradient ? {} : { memory: 'low' as const }; // sampling has no such setting
-  const one = run.batch > 1 && run.gradient ? { batch: 1 } : {};
+  const low = memory === 'low' || !run.trained ? {} : { memory: 'low' as const }; // sampling has no such setting
+  const one = run.batch > 1 && run.trained ? { batch: 1 } : {};
   const unguided = run.guided ? { guided: false } : {};
   const groups: Change[][] = [[low], [one], [{ ...low, ...one }], ...[low, { ...low, ...one }, { ...low, ...one, ...unguided }].map((others) => [others, ...sides.map((size) => ({ ...size, ...others }))])];
   const found: { parts: string[]; bytes: number }[] = [];
@@ -132,7 +132,7 @@ function adviceFor(inputs: PlanInputs): string[] {
 /** Single changes that need at least a twentieth less than `peakBytes`, the largest saving first. */
 function savingsOf(inputs: PlanInputs, peakBytes: number): string[] {
   const { run, memory, facts } = inputs;
-  if (!run.gradient) return [];
+  if (!run.trained) return [];
   const smaller = shrunk(run, Math.max(run.width, run.height) * 0.75, facts.factor);
   const changes: [string, Change][] = [
     ['memory low', { memory: 'low' }], ['batch 1', { batch: 1 }], [`width ${smaller.width}, height ${smaller.height}`, smaller], ['guidance 1', { guided: false }],

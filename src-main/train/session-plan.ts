@@ -1,4 +1,6 @@
 /** The memory plan of a run, from headers and configs: before anything is loaded. */
+import { byteWords } from '../base/disk.ts';
+import { AppError } from '../base/errors.ts';
 import { processLimit } from '../base/memory.ts';
 import type { MemoryPlan } from '../contract/memory.ts';
 import type { RunConfig } from '../contract/run.ts';
@@ -9,6 +11,7 @@ import { unetConfig } from '../models/unet-config.ts';
 import { ownPictureSize } from '../pipeline/load.ts';
 import { drawPictures } from './draw.ts';
 import { planMemory, runSize } from './memory-plan.ts';
+import { runBytes, sizeOfTrained, trainedShapes } from './trained-size.ts';
 
 /** WebAssembly's memory ends here. */
 const wasmBytes = 4e9;
@@ -28,6 +31,20 @@ function largestSize({ width, height, sizes = [] }: RunConfig, own: { width: num
   return all.reduce((most, size) => (size[0] * size[1] > most[0] * most[1] ? size : most));
 }
 
+/** Bytes a run's folder will take at its largest; reads headers only. @param path of the model */
+export function diskNeed(config: RunConfig, path: string): number {
+  const { facts, own } = factsOf(path);
+  return runBytes(config, sizeOfTrained(trainedShapes(facts, config), config), config.width ?? own.width, config.height ?? own.height);
+}
+
+/** @param there bytes its folder has already @throws AppError('disk') where a run cannot be whole: one line, before anything is loaded */
+export function refuseIfNoRoom(need: number, there: number, room: number, runDir: string): void {
+  if (need - there <= room) return;
+  throw new AppError('disk', `This run takes about ${byteWords(need - there)} on the disk, and ${byteWords(room)} are free in ${runDir}.`, {
+    hint: 'Free some space, or keep fewer checkpoints (keepCheckpoints), write fewer (checkpointEvery) or paint fewer samples.',
+  });
+}
+
 /** The plan of sampling without a gradient. @param size in pixels, the model's own where left out */
 export function planSampling(
   engine: Engine, path: string, size: { readonly width: number | undefined; readonly height: number | undefined; readonly batch: number; readonly guided: boolean }, limit: number = processLimit(),
@@ -36,8 +53,8 @@ export function planSampling(
   return planMemory({
     facts, memory: 'auto', half: engine.half, availableBytes: limitOf(engine, limit),
     run: {
-      width: size.width ?? own.width, height: size.height ?? own.height, batch: size.batch, guided: size.guided, loraRank: 0, loraTargets: [], average: false, kl: false,
-      prompts: 2, rewardBytes: 0, gradient: false,
+      width: size.width ?? own.width, height: size.height ?? own.height, batch: size.batch, guided: size.guided, trained: null, kl: false,
+      prompts: 2, rewardBytes: 0,
     },
   });
 }

@@ -17,9 +17,10 @@ import { checkTerm } from '../rewards/index.ts';
 import { promptOptions } from './prompts.ts';
 import { drawSteps } from './draw.ts';
 import { pipelineMemory, refuseIfTooLarge } from './memory-plan.ts';
-import { planSession, promptsOfRun } from './session-plan.ts';
+import { diskNeed, planSession, promptsOfRun } from './session-plan.ts';
 import { readPromptList, sentence, termOfSentences } from './prompts.ts';
 import { spreadPoints } from './spread-points.ts';
+import { TEXT_TARGETS } from './trained-size.ts';
 
 export interface SessionDeps {
   readonly engine: Engine;
@@ -76,9 +77,14 @@ export function checkRun(config: RunConfig, home: string): { prompts: string[]; 
 }
 
 /** How the run will keep its parts in memory; reads headers only. @throws AppError */
-export function planRun(config: RunConfig, deps: SessionDeps): MemoryPlan {
+export function planRun(config: RunConfig, deps: Pick<SessionDeps, 'engine' | 'home'>): MemoryPlan {
   const { prompts, heldOutPrompts, model } = checkRun(config, deps.home);
   return planSession(config, deps.engine, { path: model.path, prompts: prompts.length + heldOutPrompts.length });
+}
+
+/** Bytes the run's folder will take at its largest. @throws AppError */
+export function diskNeedOf(config: RunConfig, home: string): number {
+  return diskNeed(config, checkRun(config, home).model.path);
 }
 
 /** Opens model and rewards and checks what only they can tell; refuses what does not fit in memory. @throws AppError */
@@ -137,9 +143,6 @@ function checkLora({ train, lora: { method, rankDropout, rankStabilized, factor,
   if (method !== 'lokr' && factor !== -1) throw new AppError('config', `lora.factor is of the method lokr, and lora.method is ${method}.`, { hint: 'Leave it out.' });
   if (initFile !== undefined && rankStabilized) throw new AppError('config', 'lora.rankStabilized is for a LoRA that begins at zero: the file of lora.initFile has a scale of its own.', { hint: 'Leave one of them out.' });
 }
-
-/** Modules of text encoders that are trained, as diffusers' scripts choose them. Source: diffusers examples/dreambooth/train_dreambooth_lora.py. */
-const TEXT_TARGETS = /\.(q_proj|k_proj|v_proj|out_proj)$/;
 
 /** The adapter a run begins with: from `lora.initFile`, otherwise one by the seed that changes nothing. The caller frees it. */
 export function startAdapter({ config, pipeline }: Session): Adapter {

@@ -1,4 +1,5 @@
 /** The training loop, as a generator of events. It reads no clock and knows no process: both come in through `deps`. */
+import { folderBytes, freeBytes } from '../base/disk.ts';
 import { bestStep, watchedNames } from '../contract/best.ts';
 import type { ToldEvent, TrainerEvent, TrainerEventOf } from '../contract/events.ts';
 import { isInlinePicture, type RunConfig } from '../contract/run.ts';
@@ -16,7 +17,8 @@ import { checkInputs, hashFiles, modelFiles, picturesBefore, spreadsBefore, writ
 import { isCancelled } from '../base/work.ts';
 import { finiteEntries, samplePictures, samplePoints } from './samples.ts';
 import { measureSpreads, sessionWithSpreads } from './spread.ts';
-import { openSession, planRun, startAdapter, type Session, type SessionDeps } from './session.ts';
+import { diskNeedOf, openSession, planRun, startAdapter, type Session, type SessionDeps } from './session.ts';
+import { refuseIfNoRoom } from './session-plan.ts';
 import { TimeLeft } from './time-left.ts';
 import { TrainableLora } from './trainable-lora.ts';
 import { judge } from './verdict.ts';
@@ -27,6 +29,8 @@ export interface TrainDeps extends SessionDeps {
   readonly resume: boolean;
   /** Most of one file of a checkpoint; the rest goes into further ones. */
   readonly shardBytes?: number;
+  /** Bytes that are free where a folder is or will be; asks the system if left out. */
+  readonly room?: (folder: string) => number;
   readonly appVersion: string;
   /** Milliseconds, never going back. */
   now(): number;
@@ -79,6 +83,7 @@ export async function* train(config: RunConfig, deps: TrainDeps): AsyncGenerator
 async function* training(config: RunConfig, deps: TrainDeps, begunMs: number): AsyncGenerator<TrainerEvent> {
   yield { type: 'phase', phase: 'loading the model' };
   const plan = planRun(config, deps);
+  refuseIfNoRoom(diskNeedOf(config, deps.home), folderBytes(deps.runDir), (deps.room ?? freeBytes)(deps.runDir), deps.runDir);
   yield { type: 'plan', plan };
   const session = await openSession(config, { ...deps, plan, rememberPrompts: true });
   let run: Run | undefined;

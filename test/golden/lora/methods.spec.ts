@@ -11,7 +11,8 @@ import { tf, type Tensor, type Tensor2D, type Tensor3D, type Tensor4D } from '..
 import { openModelFiles } from '../../../src-main/models/files.ts';
 import { loadUNet, unetForward } from '../../../src-main/models/unet.ts';
 import type { Adapter, LoraSet } from '../../../src-main/nn/lora.ts';
-import { adapterHash, combineLoras, createAdapter, disposeAdapter, disposeLoras, factorization } from '../../../src-main/pipeline/adapter.ts';
+import { adapterHash, combineLoras, createAdapter, disposeAdapter, disposeLoras } from '../../../src-main/pipeline/adapter.ts';
+import { factorization } from '../../../src-main/pipeline/lora/factorization.ts';
 import { toChannelsFirst, toChannelsLast } from '../../../src-main/pipeline/images.ts';
 import { openPipeline } from '../../../src-main/pipeline/load.ts';
 import { readLoras } from '../../../src-main/pipeline/lora-file.ts';

@@ -57,6 +57,7 @@ describe.skipIf(!mounted)('a full disk', () => {
   async function run(config: RunConfig, runDir: string, resume: boolean): Promise<void> {
     for await (const _ of train(config, {
       engine, home: disk, runDir, resume, appVersion: 'test', now: () => 0, date: () => '', memoryBytes: () => 1, log: () => {}, breathe: async () => {}, stopRequested: () => false,
+      room: () => Infinity, // others fill it while the run is at work
     })) { /* only the files count here */ }
   }
   const kept = (runDir: string): Record<string, string> => Object.fromEntries(filesBelow(runDir).filter((file) => /\.(png|safetensors)$/.test(file)).map((file) => [file.slice(runDir.length), readFileSync(file).toString('base64')]));
@@ -76,7 +77,10 @@ describe.skipIf(!mounted)('a full disk', () => {
       expect(error, `${bytes} bytes left`).toBeInstanceOf(AppError);
       const { code, message, hint } = error as AppError;
       expect({ code, message, hint }).toMatchObject({ code: 'disk', message: expect.stringMatching(/could not be written: .*ENOSPC/) as string, hint: expect.stringMatching(/free (some )?space/i) as string });
-      places.add(/(picture|checkpoint|manifest)/.exec(message)?.[1] ?? message);
+      places.add(/(samples|checkpoints|manifest)/.exec(message)?.[1] ?? message);
+      expect(message).not.toMatch(/\.(part|tmp)\b/); // the file is told by the name it would have had
+      expect(message).toContain(join(runDir, ''));
+      expect(message).toMatch(/ are free\)\.$/);
       expect(tensorCount()).toBe(before);
       makeRoom();
       await run(tiny, runDir, true);
@@ -85,8 +89,19 @@ describe.skipIf(!mounted)('a full disk', () => {
       rmSync(runDir, { recursive: true });
     }
     makeRoom();
-    expect([...places]).toEqual(expect.arrayContaining(['checkpoint', 'manifest'])); // the pictures of so small a model are about one block
+    expect([...places]).toEqual(expect.arrayContaining(['checkpoints', 'manifest'])); // the pictures of so small a model are about one block
   }, 60_000);
+
+  it('says of a checkpoint what it takes, what is free, and what to do', async () => {
+    const runDir = join(disk, 'large');
+    leave(700_000);
+    const error = await run(tinyConfig({ train: 'full', batch: 1, iterations: 1, samplePrompts: 0, diversitySeeds: 0 }), runDir, false).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({
+      code: 'disk', hint: 'Free some space there (keepCheckpoints lets old checkpoints go) or check permissions, then resume the run.',
+      message: expect.stringMatching(/^\S*\/large\/checkpoints\/step-000001\/state\.safetensors could not be written: ENOSPC: no space left on device \(it takes 1\.\d MB, [1-9]\d* kB are free\)\.$/) as string,
+    });
+    expect(filesBelow(join(runDir, 'checkpoints'))).toEqual([]);
+  });
 
   it.each([0, 4096, 40_960, 163_840])('under the app, %i bytes left: the run says so while it lasts, ends in a right state, and goes on with room', async (bytes) => {
     const home = join(disk, `home-${bytes}`);
