@@ -16,24 +16,62 @@ export class PromptError extends Error {
   }
 }
 
-/**
- * Reads a list: CSV where the first line names a column "prompt" among others, otherwise one prompt a line. Blank lines and
- * lines that begin with # are left out.
- * @throws PromptError for CSV that is not whole
- */
-export function parsePrompts(text: string): PromptEntry[] {
-  const clean = text.replace(/^\uFEFF/, '');
-  const head = columnsOf(clean.split(/\r?\n/, 1)[0]!);
-  if (head.length > 1 && head.includes('prompt')) return parseCsv(clean, head);
-  return clean.split(/\r?\n/).map((line) => line.trim()).filter((line) => line !== '' && !line.startsWith('#')).map((prompt) => ({ prompt }));
+/** Text of a file: UTF-8, UTF-16 that says so (Windows' "Unicode"), otherwise Windows' Western letters. @throws PromptError for what is no text */
+export function textOfFile(bytes: Uint8Array): string {
+  const mark = `${bytes[0]} ${bytes[1]}`;
+  const text = mark === '255 254' ? new TextDecoder('utf-16le').decode(bytes) : mark === '254 255' ? new TextDecoder('utf-16be').decode(bytes) : utf8Or1252(bytes);
+  if (text.includes('\0')) throw new PromptError('The list is no text.', 'Save it as plain text or as CSV.');
+  return text;
 }
 
-const columnsOf = (line: string): string[] => line.split(',').map((each) => each.trim().replace(/^"(.*)"$/, '$1').toLowerCase());
+function utf8Or1252(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    return new TextDecoder('windows-1252').decode(bytes);
+  }
+}
 
-function parseCsv(text: string, head: readonly string[]): PromptEntry[] {
-  const [promptAt, seedAt] = [head.indexOf('prompt'), head.indexOf('seed')];
-  return records(text).slice(1).flatMap(({ fields, line }) => {
-    const prompt = (fields[promptAt] ?? '').trim();
+/**
+ * Reads a list: a table (CSV, also with semicolons or tabs) where its first line names a column "prompt", otherwise one prompt a line. Blank lines
+ * and, outside of tables, lines that begin with # are left out; so are both before a table.
+ * @throws PromptError for a table that is not whole
+ */
+export function parsePrompts(text: string): PromptEntry[] {
+  const clean = text.replace(/^\uFEFF/, '').replace(/\r\n?/g, '\n');
+  const table = tableOf(clean);
+  if (table) return parseTable(table);
+  return clean.split('\n').map((line) => line.trim()).filter((line) => line !== '' && !line.startsWith('#')).map((prompt) => ({ prompt }));
+}
+
+/** Whether a text is a table of prompts rather than one a line. */
+export function isPromptTable(text: string): boolean {
+  return tableOf(text.replace(/^\uFEFF/, '').replace(/\r\n?/g, '\n')) !== null;
+}
+
+interface Table {
+  /** From its first line on, and how many lines lie before. */
+  readonly text: string; readonly before: number;
+  readonly columns: readonly string[];
+  /** Null for one column, whose commas are the prompt's own. */
+  readonly separator: string | null;
+}
+
+function tableOf(text: string): Table | null {
+  const lines = text.split('\n');
+  const before = lines.findIndex((line) => line.trim() !== '' && !line.startsWith('#'));
+  if (before < 0 || before === lines.length - 1) return null;
+  for (const separator of [',', ';', '\t']) {
+    const columns = lines[before]!.split(separator).map((each) => each.trim().replace(/^"(.*)"$/, '$1').toLowerCase());
+    if (columns.includes('prompt')) return { text: lines.slice(before).join('\n'), before, columns, separator: columns.length > 1 ? separator : null };
+  }
+  return null;
+}
+
+function parseTable(table: Table): PromptEntry[] {
+  const [promptAt, seedAt] = [table.columns.indexOf('prompt'), table.columns.indexOf('seed')];
+  return records(table).slice(1).flatMap(({ fields, line }) => {
+    const prompt = (fields[promptAt] ?? '').trim().replace(/\s*\n\s*/g, ' ');
     if (prompt === '') return [];
     const seed = seedAt < 0 ? '' : (fields[seedAt] ?? '').trim();
     if (seed === '') return [{ prompt }];
@@ -42,10 +80,10 @@ function parseCsv(text: string, head: readonly string[]): PromptEntry[] {
   });
 }
 
-/** Records of a CSV text with the line each begins on. Source: RFC 4180. */
-function records(text: string): { fields: string[]; line: number }[] {
+/** Records of a table with the line each begins on. Source: RFC 4180. */
+function records({ text, before, separator }: Table): { fields: string[]; line: number }[] {
   const found: { fields: string[]; line: number }[] = [];
-  let [fields, field, quoted, opened, line, start]: [string[], string, boolean, number, number, number] = [[], '', false, 0, 1, 1];
+  let [fields, field, quoted, opened, line, start]: [string[], string, boolean, number, number, number] = [[], '', false, 0, before + 1, before + 1];
   const end = (): void => {
     fields.push(field);
     if (fields.some((each) => each !== '')) found.push({ fields, line: start });
@@ -58,9 +96,9 @@ function records(text: string): { fields: string[]; line: number }[] {
       else if (c === '"') quoted = false;
       else field += c;
     } else if (c === '"' && field.trim() === '') [quoted, opened, field] = [true, line, ''];
-    else if (c === ',') [fields, field] = [[...fields, field], ''];
+    else if (c === separator) [fields, field] = [[...fields, field], ''];
     else if (c === '\n') end();
-    else if (c !== '\r') field += c;
+    else field += c;
     if (c === '\n') line++;
   }
   if (quoted) throw new PromptError(`Line ${opened} of the list: a quotation mark is never closed.`, 'Write "" for a quotation mark inside quotation marks.');
@@ -71,6 +109,8 @@ function records(text: string): { fields: string[]; line: number }[] {
 /** A template taken apart: text, and choices between further templates. */
 type Part = string | readonly Template[];
 type Template = readonly Part[];
+
+const DEEPEST = 100;
 
 /**
  * Takes {a|b} apart; groups may stand in one another. Braces without | are text, as are \{ \| \} anywhere.
@@ -91,7 +131,10 @@ function parseTemplate(text: string): Template {
     if (c === '\\' && i + 1 < text.length) {
       const next = text[++i]!;
       add('{|}'.includes(next) ? next : c + next); // any other escape is the prompt's own
-    } else if (c === '{') stack.push({ at: i, parts: [[]] });
+    } else if (c === '{') {
+      if (stack.length > DEEPEST) throw new PromptError(`The prompt "${shortened(text)}" has choices within choices more than ${DEEPEST} deep.`, 'Write fewer braces.');
+      stack.push({ at: i, parts: [[]] });
+    }
     else if (c === '|' && stack.length > 1) stack.at(-1)!.parts.push([]);
     else if (c === '}') {
       if (stack.length === 1) throw lone('}', i);

@@ -1,7 +1,7 @@
 /** Prompts of a config: a list, a file, or a set that comes with the app; templates in them are expanded. */
 import { readFileSync } from 'node:fs';
 import { AppError } from '../base/errors.ts';
-import { expandPrompts, parsePrompts, PromptError, type PromptEntry } from '../contract/prompts.ts';
+import { expandPrompts, parsePrompts, PromptError, textOfFile, type PromptEntry } from '../contract/prompts.ts';
 import type { RewardTerm, RunConfig } from '../contract/run.ts';
 import { plainText } from '../models/prompt-syntax.ts';
 import { promptFile } from '../models/prompt-sets.ts';
@@ -17,7 +17,11 @@ import type { PromptOptions } from '../pipeline/pipeline.ts';
 export function readPromptList(source: readonly string[] | string, what: string, seed: number, seeds: Readonly<Record<string, number>> = {}): PromptEntry[] {
   const seeded = (entry: PromptEntry): PromptEntry => (entry.seed === undefined && Object.hasOwn(seeds, entry.prompt) ? { ...entry, seed: seeds[entry.prompt]! } : entry);
   try {
-    if (typeof source !== 'string') return expandPrompts(source.map((prompt) => seeded({ prompt })), seed).map(seeded);
+    if (typeof source !== 'string') {
+      const prompts = expandPrompts(source.map((prompt) => seeded({ prompt })), seed).map(seeded);
+      if (source.length > 0 && prompts.length === 0) throw new AppError('config', `The list of ${what} holds no prompt: all its choices are empty.`, { hint: 'Write one prompt a line.' });
+      return prompts;
+    }
     const file = promptFile(source);
     const prompts = expandPrompts(parsePrompts(readText(file, what)).map(seeded), seed).map(seeded);
     if (prompts.length === 0) throw new AppError('config', `The file of ${what} ${file} holds no prompt.`, { hint: 'Write one prompt a line.' });
@@ -29,11 +33,13 @@ export function readPromptList(source: readonly string[] | string, what: string,
 }
 
 function readText(file: string, what: string): string {
+  let bytes: Uint8Array;
   try {
-    return readFileSync(file, 'utf8');
+    bytes = readFileSync(file);
   } catch (cause) {
     throw new AppError('config', `The file of ${what} ${file} cannot be read.`, { hint: 'A path in a config is relative to the config file.', cause });
   }
+  return textOfFile(bytes);
 }
 
 /** The prompts alone. @throws AppError('config') */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { AppError } from '../../../src-main/base/errors.ts';
-import { expandPrompt, expandPrompts, MOST_VARIANTS, parsePrompts } from '../../../src-main/contract/prompts.ts';
+import { expandPrompt, expandPrompts, isPromptTable, MOST_VARIANTS, parsePrompts, textOfFile } from '../../../src-main/contract/prompts.ts';
 import { promptSets } from '../../../src-main/app/prompt-sets.ts';
 import { readPromptList, readPrompts } from '../../../src-main/train/prompts.ts';
 
@@ -30,11 +30,34 @@ describe('a list of prompts', () => {
 
   it('is CSV where the first line says so: quotation marks, commas and line breaks inside, seeds', () => {
     const csv = 'Seed, "Prompt",note\n7,"a ""big"" cat, red",x\n,a dog\n\n"12","two\nlines",\n3,,nothing\n';
-    expect(parsePrompts(csv)).toEqual([{ prompt: 'a "big" cat, red', seed: 7 }, { prompt: 'a dog' }, { prompt: 'two\nlines', seed: 12 }]);
+    expect(parsePrompts(csv)).toEqual([{ prompt: 'a "big" cat, red', seed: 7 }, { prompt: 'a dog' }, { prompt: 'two lines', seed: 12 }]);
     expect(parsePrompts('prompt,seed\na,0')).toEqual([{ prompt: 'a', seed: 0 }]);
   });
 
-  it('says where CSV is wrong', () => {
+  it.each<[string, string]>([
+    ['semicolons, as Excel writes them in much of Europe', 'prompt;seed\na red, round apple;3\nb;\n'],
+    ['tabs', 'seed\tprompt\n3\ta red, round apple\n\tb\n'],
+    ['old Macintosh line ends', 'prompt,seed\r"a red, round apple",3\rb,\r'],
+    ['comments and blank lines before', '\n# mine\nprompt,seed\n"a red, round apple",3\nb,\n'],
+  ])('is a table with %s', (_, table) => expect(parsePrompts(table)).toEqual([{ prompt: 'a red, round apple', seed: 3 }, { prompt: 'b' }]));
+
+  it('may be a table of one column, whose commas are its own', () => {
+    expect(parsePrompts('"Prompt"\n"a ""big"" cat, red"\na dog, blue\n')).toEqual([{ prompt: 'a "big" cat, red' }, { prompt: 'a dog, blue' }]);
+    expect(parsePrompts('prompt')).toEqual([{ prompt: 'prompt' }]); // one line is no table
+    expect([isPromptTable('prompt;seed\na;1'), isPromptTable('a cat, big\na dog'), isPromptTable('prompt')]).toEqual([true, false, false]);
+  });
+
+  it('is read from UTF-8, UTF-16 and Windows\' Western letters, and from nothing that is no text', () => {
+    const text = 'ein Löwe, 日本\n';
+    expect(textOfFile(Buffer.from(`\uFEFF${text}`))).toBe(text);
+    expect(textOfFile(Buffer.from(`\uFEFF${text}`, 'utf16le'))).toBe(text);
+    expect(textOfFile(Buffer.from(`\uFEFF${text}`, 'utf16le').swap16())).toBe(text);
+    expect(textOfFile(Buffer.from('ein Löwe', 'latin1'))).toBe('ein Löwe');
+    expect(refusal(() => textOfFile(Buffer.from([137, 80, 78, 71, 13, 10, 26, 10, 0, 0, 0, 13])))).toBe('The list is no text.');
+  });
+
+  it('says where a table is wrong', () => {
+    expect(refusal(() => parsePrompts('# mine\n\nprompt;seed\n"two\nlines";1\na dog;x'))).toMatch(/Line 6 .*seed "x" is not a whole number/);
     expect(refusal(() => parsePrompts('prompt,seed\na cat,1\na dog,-1'))).toMatch(/Line 3 .*seed "-1" is not a whole number/);
     expect(refusal(() => parsePrompts('prompt,seed\n"a cat,1\na dog,2'))).toMatch(/Line 2 .*never closed/);
   });
@@ -83,7 +106,16 @@ describe('what a config names', () => {
     expect(readPrompts('set:animals', 'prompts')).toHaveLength(45);
   });
 
+  it('is a table in UTF-16', () => {
+    const file = write('wide.csv', '');
+    writeFileSync(file, Buffer.from('\uFEFFprompt;seed\r\nein Löwe;5\r\n', 'utf16le'));
+    expect(readPromptList(file, 'prompts', 0)).toEqual([{ prompt: 'ein Löwe', seed: 5 }]);
+  });
+
   it('is refused where there is none', () => {
+    expect(refusal(() => readPrompts(['{|}'], 'prompts'))).toMatch(/The list of prompts holds no prompt: all its choices are empty/);
+    expect(readPrompts([], 'held-out prompts')).toEqual([]);
+    expect(refusal(() => readPrompts([`${'{a|'.repeat(200)}b${'}'.repeat(200)}`], 'prompts'))).toMatch(/choices within choices more than 100 deep/);
     expect(refusal(() => readPrompts(join(folder, 'none.txt'), 'prompts'))).toMatch(/none\.txt cannot be read\. A path in a config/);
     expect(refusal(() => readPrompts(write('empty.txt', '# only this\n'), 'prompts'))).toMatch(/empty\.txt holds no prompt/);
     expect(refusal(() => readPrompts('set:animal', 'prompts'))).toBe('There is no set of prompts "animal". There are: set:animals, set:animation, set:concept-art, set:painting, set:photo, set:starter, set:starter-unseen.');
