@@ -17,7 +17,6 @@ export interface TensorMetadata {
 }
 export type Values = Float32Array | Int32Array | Uint8Array | BigInt64Array | readonly number[];
 
-const outputsMax = 1024; // a traced block returns its residuals, some hundreds at most
 /** Parameters of at least so many bytes get pages of their own. */
 const pageWorth = 65536;
 
@@ -37,7 +36,8 @@ export class TensorFlowBinding {
   /** Types of the tensors kept in half precision, which tfjs takes for float32 and TensorFlow for int16. */
   private readonly halfTypes = new Map<number, number>();
   private nextId = 1;
-  private readonly results = new BigUint64Array(outputsMax);
+  /** Grows: a network traced whole returns all its residuals, thousands where its blocks are many. */
+  private results = new BigUint64Array(256);
   private readonly resultCount = new Int32Array(1);
 
   // The constants tfjs-node's kernels read.
@@ -188,8 +188,9 @@ export class TensorFlowBinding {
 
   /** Runs one operation on handles as they are. @returns new handles */
   private run(name: string, attributes: readonly Attribute[], inputs: readonly Pointer[], outputs: number): Pointer[] {
-    const { capi, status, results } = this;
-    assert(outputs <= outputsMax, () => `${name} has ${outputs} outputs, at most ${outputsMax} are possible`);
+    const { capi, status } = this;
+    if (outputs > this.results.length) this.results = new BigUint64Array(2 * outputs);
+    const { results } = this;
     const op = capi.newOp(this.context, name, status);
     this.check(name);
     try {
