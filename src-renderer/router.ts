@@ -19,7 +19,6 @@ export const PAGES = [
 
 export const router = createRouter({
   history: createWebHashHistory(),
-  scrollBehavior: (_to, _from, saved) => saved ?? { top: 0 },
   routes: [
     { path: '/', name: 'runs', component: () => import('./pages/RunsPage.vue'), meta: { title: 'frame.runs' } },
     { path: '/new', name: 'new', component: () => import('./pages/NewRunPage.vue'), meta: { title: 'frame.newRun' } },

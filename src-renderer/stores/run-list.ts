@@ -1,5 +1,6 @@
 /** Which runs are looked for, and the list as a table for other programs. Pure. */
-import type { RunQuery, RunSort, RunSummary } from '#contract/api.ts';
+import type { LocationQuery } from 'vue-router';
+import type { RunQuery, RunSort, RunState, RunSummary } from '#contract/api.ts';
 
 export const SORTS: readonly RunSort[] = ['newest', 'oldest', 'gain', 'name', 'length', 'disk'];
 export type { RunQuery, RunSort } from '#contract/api.ts';
@@ -8,6 +9,27 @@ export const emptyQuery = (deleted = false): RunQuery => ({ search: '', deleted,
 
 /** Whether anything but the order is asked for. */
 export const isFiltered = (query: RunQuery): boolean => JSON.stringify({ ...query, sort: 'newest' }) !== JSON.stringify(emptyQuery(query.deleted));
+
+const STATES: readonly RunState[] = ['queued', 'running', 'finished', 'stopped', 'failed'];
+const KEYS = { states: 'state', models: 'model', rewards: 'reward', tags: 'tag' } as const;
+
+/** What a page's address asks for; what it says otherwise is passed over. */
+export function readAddress(address: LocationQuery, sort: RunSort): RunQuery {
+  const all = (key: string): string[] => [address[key]].flat().filter((one): one is string => typeof one === 'string' && one !== '').slice(0, 5);
+  const from = Number(all('from')[0] ?? NaN);
+  return {
+    ...emptyQuery(address['view'] === 'trash'), search: (all('q')[0] ?? '').slice(0, 500), states: STATES.filter((state) => all(KEYS.states).includes(state)),
+    models: all(KEYS.models), rewards: all(KEYS.rewards), tags: all(KEYS.tags), favourite: address['favourite'] !== undefined, from: Number.isFinite(from) ? from : null, sort,
+  };
+}
+
+/** The other way round; the order is the reader's own. */
+export function writeAddress(query: RunQuery): Record<string, string | string[]> {
+  const lists = (Object.keys(KEYS) as (keyof typeof KEYS)[]).flatMap((key) => (query[key].length > 0 ? [[KEYS[key], [...query[key]]] as const] : []));
+  return {
+    ...(query.deleted && { view: 'trash' }), ...(query.search !== '' && { q: query.search }), ...Object.fromEntries(lists), ...(query.favourite && { favourite: '1' }), ...(query.from !== null && { from: String(query.from) }),
+  };
+}
 
 export const gain = (run: RunSummary): number | null => (run.heldOutBase !== null && run.heldOutLast !== null ? run.heldOutLast - run.heldOutBase : null);
 

@@ -186,6 +186,14 @@ describe.skipIf(!browser)('comparing and looking back', { timeout: 60_000 }, () 
     await expect.poll(() => row.count()).toBe(2);
     await page.getByLabel('Filter by tag').selectOption('for the talk');
     await expect.poll(() => row.count()).toBe(1);
+    // Looked into and back, or loaded again: it is the same list.
+    expect(page.url()).toMatch(/#\/\?tag=for\+the\+talk$/);
+    await page.getByRole('link', { name: 'Boats', exact: true }).click();
+    await page.getByRole('button', { name: 'Boats: rename' }).waitFor();
+    await page.goBack();
+    await expect.poll(() => row.count()).toBe(1);
+    await page.reload();
+    await expect.poll(() => row.count()).toBe(1);
     await page.getByLabel('Filter by tag').selectOption('');
     await expect.poll(() => row.count()).toBe(2);
     for (const box of await row.getByRole('checkbox').all()) await box.check();
@@ -228,9 +236,22 @@ describe.skipIf(!browser)('comparing and looking back', { timeout: 60_000 }, () 
     await page.locator('#main').evaluate((main) => main.scrollTo(0, main.scrollHeight));
     await page.getByRole('link', { name: 'Old 0', exact: true }).waitFor();
     expect(await rows.count()).toBeLessThan(60);
+    const place = () => page.locator('#main').evaluate((main) => main.scrollTop);
+    const end = await place();
+    await page.getByRole('link', { name: 'Old 0', exact: true }).click();
+    await page.getByRole('button', { name: 'Old 0: rename', exact: true }).waitFor();
+    expect(await place()).toBe(0);
+    await page.goBack();
+    await page.getByRole('link', { name: 'Old 0', exact: true }).waitFor();
+    await expect.poll(place).toBe(end);
     await page.getByRole('searchbox').fill('Old 2999');
     await expect.poll(() => rows.count()).toBe(1);
     await page.getByRole('searchbox').fill('');
+    await page.getByText('3,002 runs').waitFor();
+    await rows.first().getByRole('checkbox').check();
+    await page.getByRole('button', { name: 'Choose all 3,002' }).click();
+    await page.getByText('3,002 chosen').waitFor();
+    await page.getByRole('button', { name: 'Choose none' }).click();
   });
 
   it('left nothing in the console', () => {
