@@ -1,6 +1,7 @@
 /** Run configs from a file or a preset, with `--set key=value`, checked by the one schema. */
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { z } from 'zod';
 import { AppError, errorLine } from '../base/errors.ts';
 import { listPresets } from '../app/presets.ts';
 import type { Preset } from '../contract/api.ts';
@@ -36,8 +37,27 @@ export function readConfig(args: Arguments, further: readonly string[] = []): Ru
 /** @throws AppError('config') with one line for every fault */
 export function checkConfig(raw: unknown): RunConfig {
   const parsed = runConfigSchema.safeParse(raw);
-  if (!parsed.success) throw new AppError('config', `The config is wrong: ${describeIssues(parsed.error)}.`);
+  if (!parsed.success) throw new AppError('config', `The config is wrong: ${parsed.error.issues.map((issue) => issueLine(issue, raw)).join('; ')}.`);
   return parsed.data;
+}
+
+/** One fault of a config: where, what was expected, what was got. */
+function issueLine(issue: z.core.$ZodIssue, raw: unknown): string {
+  if (issue.code === 'unrecognized_keys') return describeIssues(new z.ZodError([issue]));
+  if (issue.code === 'invalid_union') {
+    const inner = issue.errors.flat();
+    const deepest = inner.find(({ path }) => path.length > 0);
+    if (deepest) return issueLine({ ...deepest, path: [...issue.path, ...deepest.path] }, raw);
+    const types = inner.flatMap((each) => (each.code === 'invalid_type' ? [each.expected] : []));
+    if (types.length > 1) return issueLine({ ...issue, code: 'custom', message: `expected ${[...new Set(types)].join(' or ')}` } as z.core.$ZodIssue, raw);
+  }
+  const where = issue.path.map(String).join('.') || 'config';
+  const value = issue.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | null | undefined)?.[key], raw);
+  if (value === undefined) return `${where} is missing`;
+  const got = JSON.stringify(value)?.slice(0, 60);
+  const near = issue.code === 'invalid_value' && typeof value === 'string' ? nearestKey(value, issue.values.map(String)) : undefined;
+  if (near) return `${where}: ${got}, did you mean "${near}"?`;
+  return `${where}: ${issue.message.replace(/^Invalid (?:input|option): /, '').replace(/, received \w+$/, '')}, got ${got}`;
 }
 
 /** The config of a run's manifest or of saved settings, otherwise what was read. */

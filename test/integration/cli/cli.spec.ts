@@ -52,6 +52,7 @@ async function inProcess(...args: string[]): Promise<Result> {
 describe('what is wrong is said in one line', () => {
   beforeAll(() => {
     writeFileSync(file('broken.json'), '{"prompts": ');
+    writeFileSync(file('none-of-it.json'), '{}');
     writeFileSync(file('picture.png'), 'not a picture');
     cpSync(tinyPipeline, file('cut'), { recursive: true });
     truncateSync(file('cut/vae/diffusion_pytorch_model.safetensors'), 5000);
@@ -95,6 +96,10 @@ describe('what is wrong is said in one line', () => {
     [['train', '--config', config('plain.json'), '--set', 'lora.rankk=3'], 1, /lora: unknown key "rankk" \(did you mean "rank"\?\)/],
     [['train', '--config', config('plain.json'), '--set', 'steps'], 1, /not key=value/],
     [['train', '--config', config('plain.json'), '--set', 'steps=many'], 1, /steps:/],
+    [['train', '--config', config('plain.json'), '--set', 'scheduler=eulr', '--set', 'batch=0'], 1, /wrong: scheduler: "eulr", did you mean "euler"\?; batch: Too small: expected number to be >=1, got 0\.$/m],
+    [['train', '--config', config('plain.json'), '--set', 'prompts=5'], 1, /prompts: expected array or string, got 5\./],
+    [['train', '--config', config('plain.json'), '--set', 'prompts=["a",5]'], 1, /prompts\.1: expected string, got 5\./],
+    [['train', '--config', 'none-of-it.json'], 1, /wrong: prompts is missing; rewards is missing\./],
     [['train', '--resume', 'nobody'], 1, /no run "nobody"/],
     [['gradient', '--config', config('plain.json')], 2, /--out is missing/],
     [['gradient', '--config', config('plain.json'), '--out', 'g', '--lora', 'none.safetensors', ...wasm], 1, /no file .*none\.safetensors/],
