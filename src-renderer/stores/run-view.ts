@@ -1,6 +1,7 @@
 /** What the run page and the compare page read out of a run's rows. Pure. */
 import { sameLora, type ImageRow, type RunDetail, type StepRow } from '#contract/api.ts';
 import { shortPictures } from '#contract/run.ts';
+import { fixed } from '../format.ts';
 import { weightedReward } from './apply-run-event.ts';
 
 export const pictureKey = (image: Pick<ImageRow, 'prompt' | 'seed'>): string => `${image.seed} ${image.prompt}`;
@@ -87,7 +88,7 @@ export function memoryOf(steps: readonly StepRow[]): { now: number; peak: number
 
 export function pace(seconds: number | null): string {
   if (seconds === null) return '–';
-  return seconds < 1 ? `${(1 / seconds).toFixed(1)} it/s` : `${seconds.toFixed(1)} s/it`;
+  return seconds < 1 ? `${fixed(1 / seconds, 1)} it/s` : `${fixed(seconds, 1)} s/it`;
 }
 
 /** A config as dotted rows for a table. */

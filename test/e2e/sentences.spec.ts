@@ -1,8 +1,8 @@
 /** What the main process says, on German pages in a browser: alarms, a verdict, why a run failed, errors with their hints; and in Japanese after a change of language. */
-import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { crashWords } from '../../src-main/app/crash-words.ts';
+import { writeStoredZip } from '../../src-main/app/stored-zip.ts';
 import { RunRecorder } from '../../src-main/app/run-recorder.ts';
 import type { TrainerEvent } from '../../src-main/contract/events.ts';
 import { findAlarms } from '../../src-main/train/alarms.ts';
@@ -39,8 +39,7 @@ describe.skipIf(!browser)('what the main process says, in a browser', { timeout:
   beforeAll(async () => {
     studio = await openStudio(browser!, { start: (home) => {
       writeRuns(home);
-      mkdirSync(join(home, 'weights'));
-      writeFileSync(join(home, 'weights/empty.ckpt'), Buffer.concat([Buffer.from('PK\u0005\u0006'), Buffer.alloc(18)]));
+      writeStoredZip(join(home, 'weights/big.ckpt'), [{ name: 'x/data.pkl', content: Buffer.from('x') }, { name: 'x/byteorder', content: Buffer.from('big') }]);
       return startServed(home, ['--port', '0', '--files', join(home, 'weights')]);
     } });
     client = await connect(studio.app.port, studio.app.token);
@@ -82,10 +81,10 @@ describe.skipIf(!browser)('what the main process says, in a browser', { timeout:
     await path.fill(join(studio.home, 'weights/nothing.safetensors'));
     await path.press('Enter');
     await expect.poll(alert, PATIENT).toContain(`Einen Ordner oder eine Datei ${join(studio.home, 'weights/nothing.safetensors')} gibt es nicht.`);
-    await path.fill(join(studio.home, 'weights/empty.ckpt'));
+    await path.fill(join(studio.home, 'weights/big.ckpt'));
     await path.press('Enter');
     await expect.poll(alert, PATIENT).toContain('Eine Modelldatei ist nicht verwendbar.');
-    expect(await alert()).toMatch(/is not a file that torch\.save writes today: it is no zip file\. Use the safetensors version/);
+    expect(await alert()).toMatch(/was written by a big-endian machine\./);
   });
 
   it('settings that cannot be, and engines with their reasons', async () => {

@@ -13,7 +13,7 @@ const TERMINAL = /^(cli|setup|preload)\/|^(serve|main)\.ts$|^ipc\/(http-|app-pro
 /** Files whose sentences reach the pages by themselves: alarms, verdicts, forecasts, reasons, notices. */
 const SPEAKING = [
   'base/atomic', 'train/alarms', 'train/verdict', 'train/memory-plan', 'app/crash-words', 'app/forecast', 'app/catalog', 'app/model-check', 'app/model-hub', 'app/open-app', 'app/releases', 'app/run-recorder', 'app/run-service', 'app/server-links',
-  'app/share-run', 'app/train-session', 'app/helper', 'app/handlers', 'engine/cuda', 'engine/engine-folder', 'engine/probe', 'engine/select', 'hub/download', 'hub/engine-pack', 'hub/hub-address', 'hub/hub-api', 'hub/http', 'hub/model-store',
+  'app/share-run', 'app/train-session', 'app/helper', 'app/handlers', 'engine/cuda', 'engine/engine-folder', 'engine/probe', 'engine/select', 'engine/engines/wasm', 'hub/download', 'hub/engine-pack', 'hub/hub-address', 'hub/hub-api', 'hub/http', 'hub/model-store',
   'hub/needed-files', 'history/backup', 'history/lock', 'ipc/dispatcher', 'ipc/given-files', 'ipc/server-wire', 'models/files', 'models/known', 'models/single-file/recognise', 'pipeline/load', 'pipeline/lora-file', 'pipeline/lora/export',
   'rewards/index', 'train/trainer', 'contract/run', 'contract/sweep',
 ].map((each) => `${each}.ts`);
@@ -35,11 +35,15 @@ function textOf(node: ts.Node): string | undefined {
   return ts.isTemplateExpression(node) ? node.head.text + node.templateSpans.map((span, at) => `{${at}}${span.literal.text}`).join('') : undefined;
 }
 
+/** What the constants of a file begin with. */
+const constants = (file: ts.SourceFile): Map<string, ts.Expression[]> => new Map(file.statements.filter(ts.isVariableStatement).flatMap(({ declarationList }) => declarationList.declarations.map(({ name, initializer }) => [name.getText(), initializer && !ts.isIdentifier(initializer) ? [initializer] : []])));
+
 /** What an expression can be: its texts, those of its branches, and those that its holes hold. */
 function textsOf(node: ts.Node): string[] {
   if (ts.isParenthesizedExpression(node)) return textsOf(node.expression);
   if (ts.isConditionalExpression(node)) return [...textsOf(node.whenTrue), ...textsOf(node.whenFalse)];
   if (ts.isBinaryExpression(node) && [ts.SyntaxKind.QuestionQuestionToken, ts.SyntaxKind.BarBarToken, ts.SyntaxKind.PlusToken].includes(node.operatorToken.kind)) return [...textsOf(node.left), ...textsOf(node.right)];
+  if (ts.isIdentifier(node)) return constants(node.getSourceFile()).get(node.text)?.flatMap(textsOf).filter((text) => text.includes(' ')) ?? [];
   const text = textOf(node);
   if (text === undefined) return [];
   return [text, ...(ts.isTemplateExpression(node) ? node.templateSpans.flatMap((span) => textsOf(span.expression)) : [])].filter((each) => /[a-z]{2}/i.test(each.replace(/\{\d\}/g, '')));
