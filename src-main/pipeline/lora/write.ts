@@ -47,16 +47,18 @@ function* modulesOf(set: LoraSet): Generator<{ place: LoraPlace; own: LoraModule
 /** What PEFT must know of an adapter: the usual rank and alpha, and the modules that differ. */
 function peftSettings(adapter: Adapter) {
   const all = Object.entries(adapter.modules) as Array<[string, LoraModule]>;
-  const target_modules = all.map(([module]) => module).sort();
+  // transformers 5 has no text_model in CLIPTextModel: ends of names fit it and earlier ones.
+  const own = (module: string): string => module.replace(/^text_model\./, '');
+  const target_modules = all.map(([module]) => own(module)).sort();
   if (adapter.lokr) return { r: adapter.lokr.rank, alpha: adapter.scale * adapter.lokr.rank, decompose_factor: adapter.lokr.factor, target_modules };
   const ranks = all.map(([module, { matrices }]) => [module, matrices['lora_A.weight']!.shape[0]] as const);
   const rank = ranks[0]?.[1] ?? 1;
-  const others = ranks.filter(([, own]) => own !== rank);
-  const pattern = (module: string): string => `^${module.replaceAll('.', '\\.')}`; // from the start: ends of paths can be equal
+  const others = ranks.filter(([, each]) => each !== rank);
+  const pattern = (module: string): string => `${own(module) === module ? '^' : ''}${own(module).replaceAll('.', '\\.')}`; // the UNet's from the start: ends of paths can be equal
   return {
     r: rank, lora_alpha: adapter.scale * rank, target_modules,
-    rank_pattern: Object.fromEntries(others.map(([module, own]) => [pattern(module), own])),
-    alpha_pattern: Object.fromEntries(others.map(([module, own]) => [pattern(module), adapter.scale * own])),
+    rank_pattern: Object.fromEntries(others.map(([module, each]) => [pattern(module), each])),
+    alpha_pattern: Object.fromEntries(others.map(([module, each]) => [pattern(module), adapter.scale * each])),
     ...(methodOf(adapter) === 'dora' && { use_dora: true }),
   };
 }
