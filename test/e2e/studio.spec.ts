@@ -46,6 +46,7 @@ describe.skipIf(!browser)('the studio in a browser', { timeout: 90_000 }, () => 
     await fillTinyRun(page, { name: 'First', model: 'fake', iterations: 6 });
     await go('/rewards');
     await page.reload();
+    await page.locator('main h1').first().waitFor();
     await go('/new');
     await expect.poll(() => page.getByLabel('Name').inputValue()).toBe('First');
     expect(await page.locator('#set-iterations').inputValue()).toBe('6');
