@@ -20,6 +20,6 @@ export async function readPicture(source: string | Uint8Array, name = typeof sou
     if (info.channels !== 3) throw new Error(`it has ${info.channels} channels`);
     return tf.tensor4d(Float32Array.from(data, (value) => value / 255), [1, info.height, info.width, 3]);
   } catch (cause) {
-    throw new AppError('disk', `The picture ${name} cannot be read: ${errorLine(cause)}.`, { hint: 'PNG, JPEG and WebP can be.', cause });
+    throw new AppError('disk', `The picture ${name} cannot be read: ${errorLine(cause).split(/: VipsJpeg|\n| Vips/)[0]}.`, { hint: 'PNG, JPEG and WebP can be.', cause });
   }
 }

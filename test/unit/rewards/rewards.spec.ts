@@ -54,6 +54,29 @@ describe('every reward without a network', () => {
   });
 });
 
+describe('picture files', () => {
+  const grey = (): Uint8Array => Uint8Array.from({ length: 9 * 17 }, (_, i) => i);
+
+  it('are read whatever they are: grey, 16 bits, transparent, turned by a camera', async () => {
+    const first = async (file: Promise<Buffer>): Promise<{ size: number[]; pixel: number[] }> => {
+      const picture = await readPicture(await file);
+      return { size: picture.shape.slice(1, 3), pixel: Array.from(picture.dataSync().subarray(0, 3), (x) => Math.round(x * 255)) };
+    };
+    const raw = { raw: { width: 17, height: 9, channels: 1 } } as const;
+    expect(await first(sharp(grey().fill(40), raw).toColourspace('b-w').png().toBuffer())).toEqual({ size: [9, 17], pixel: [40, 40, 40] });
+    expect(await first(sharp(Uint16Array.from(grey(), () => 40 * 257), raw).toColourspace('grey16').png().toBuffer())).toEqual({ size: [9, 17], pixel: [40, 40, 40] });
+    const clear = { width: 17, height: 9, channels: 4, background: { r: 255, g: 0, b: 0, alpha: 0.5 } } as const;
+    expect(await first(sharp({ create: clear }).webp({ lossless: true }).toBuffer())).toEqual({ size: [9, 17], pixel: [255, 127, 127] });
+    expect((await first(sharp(grey(), raw).jpeg().withMetadata({ orientation: 6 }).toBuffer())).size).toEqual([17, 9]);
+  });
+
+  it('that are cut are said to be in one short line', async () => {
+    const whole = await sharp(grey(), { raw: { width: 17, height: 9, channels: 1 } }).jpeg().toBuffer();
+    const line = await readPicture(whole.subarray(0, 150), 'cut.jpg').then(() => '', (error: AppError) => error.line);
+    expect(line).toMatch(/^The picture cut\.jpg cannot be read: [^\n]{10,60}\. PNG, JPEG and WebP can be\.$/);
+  });
+});
+
 describe('pictures far from the usual size', () => {
   it('large ones lose nothing to float32 sums: 3000 x 500, every pixel\'s mirror difference a third', async () => {
     const [width, height, next] = [3000, 500, uniform(7)];
