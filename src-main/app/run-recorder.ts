@@ -17,6 +17,7 @@ import { ownerAlive, thisOwner } from '../history/owner.ts';
 import { Records } from '../history/records.ts';
 import { configOf, Runs, type RunRow } from '../history/runs.ts';
 import { Steps } from '../history/steps.ts';
+import { adoptRuns } from './found-runs.ts';
 import { newestCheckpoint, runFolder } from './run-folders.ts';
 import { appVersion } from './version.ts';
 
@@ -57,6 +58,7 @@ export class RunRecorder {
   /** Opens the history of a data folder and records into it; runs whose process is gone are ended. `close()` when done. */
   static open(home: string): RunRecorder {
     const recorder = new RunRecorder(openHistory(home));
+    if (recorder.history.notices.length > 0) adoptRuns(recorder);
     recorder.endOrphans();
     return recorder;
   }

@@ -9,6 +9,7 @@ import { sameLora, type EventName, type EventPayload, type ExportFormat, type Im
 import type { TrainerEvent } from '../contract/events.ts';
 import type { RunConfig } from '../contract/run.ts';
 import type { Exported, TrainerJob } from '../worker/protocol.ts';
+import { unlessDamaged } from '../history/database.ts';
 import { thisOwner } from '../history/owner.ts';
 import { Works } from './works.ts';
 import { configOf, type RunRow } from '../history/runs.ts';
@@ -67,7 +68,8 @@ export class RunService {
 
   /** What the status bar shows. */
   queue(): { running: string | null; waiting: number; held: boolean } {
-    return { running: this.session?.runId ?? null, waiting: this.recorder.runs.queue().length + this.lane.waitingSmall, held: this.held };
+    const waiting = unlessDamaged(() => this.recorder.runs.queue().length, 0);
+    return { running: this.session?.runId ?? null, waiting: waiting + this.lane.waitingSmall, held: unlessDamaged(() => this.held, true) };
   }
 
   /** Puts a waiting run at the head of the queue. */
@@ -196,6 +198,10 @@ export class RunService {
 
   /** Looks after runs of other processes (command line): shows their progress, notices when one was killed. */
   watchForeign(): void {
+    unlessDamaged(() => this.lookAtForeign(), undefined);
+  }
+
+  private lookAtForeign(): void {
     const version = Number(this.recorder.history.db.pragma('data_version', { simple: true }));
     if (version !== this.dataVersion) {
       this.dataVersion = version;
@@ -254,7 +260,7 @@ export class RunService {
   }
 
   private nextRun(): (() => Promise<void>) | null {
-    const row = this.held ? undefined : this.recorder.runs.queue()[0];
+    const row = unlessDamaged(() => (this.held ? undefined : this.recorder.runs.queue()[0]), undefined);
     return row ? () => this.train(row) : null;
   }
 

@@ -2,7 +2,7 @@
 import { AppError, errorLine } from '../base/errors.ts';
 import { trainerEventSchema, type TrainerEvent } from '../contract/events.ts';
 import type { FromTrainer, TrainerJob, TrainerPort } from '../worker/protocol.ts';
-import { isDiskFull } from '../history/database.ts';
+import { isDamage, isDiskFull } from '../history/database.ts';
 import { crashWords, LastError, type Exit } from './crash-words.ts';
 import type { Recorded, RunRecorder } from './run-recorder.ts';
 
@@ -122,6 +122,7 @@ export class TrainSession {
         this.handle(item);
       } catch (error) {
         if (isDiskFull(error)) return this.waitForDisk();
+        if (isDamage(error)) this.historyLost();
         this.note(`a message of the trainer could not be recorded: ${errorLine(error)}`);
         if (item.type === 'exit') {
           // Whatever else is wrong, no run stays "running" without a process.
@@ -202,6 +203,18 @@ export class TrainSession {
       this.drain();
       if (!this.retry) this.deps.trouble(this.runId, null);
     });
+  }
+
+  /** Nothing can be kept any more: the trainer keeps its checkpoint, and the next start mends the history. */
+  private historyLost(): void {
+    if (this.stopping) return;
+    this.stopping = true;
+    this.port.send({ type: 'stop' });
+    try {
+      this.deps.trouble(this.runId, 'The history is damaged: training is being stopped with what it has. Close DRTune Studio and start it again; the last good backup is then put in its place.');
+    } catch {
+      // pages that ask are told the same by every answer
+    }
   }
 
   private note(line: string): void {

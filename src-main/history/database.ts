@@ -73,7 +73,8 @@ function connect(file: string, checkAll: boolean): Database.Database {
   }
 }
 
-function isDamage(error: unknown): boolean {
+/** True for an error that says the file is no sound database. */
+export function isDamage(error: unknown): boolean {
   return error instanceof Database.SqliteError && /^SQLITE_(CORRUPT|NOTADB)/.test(error.code);
 }
 
@@ -98,6 +99,16 @@ function repair(home: string, file: string, locked: boolean, now: number): strin
     throw new AppError('history', `The history ${file} is damaged and another DRTune Studio is using it.`, {
       hint: 'Close that one and start again; the last good backup is then put in its place.', cause: error,
     });
+  }
+}
+
+/** What a damaged history answers: nothing. The next start mends it; until then no timer and no queue may end the app. */
+export function unlessDamaged<T>(ask: () => T, otherwise: T): T {
+  try {
+    return ask();
+  } catch (error) {
+    if (isDamage(error)) return otherwise;
+    throw error;
   }
 }
 

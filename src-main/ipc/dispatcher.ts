@@ -40,6 +40,7 @@ export function toPayload(error: unknown): ErrorPayload {
   if (error instanceof AppError) return { code: error.code, message: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) };
   const code = (error as { code?: unknown } | null)?.code;
   if (code === 'ENOSPC' || code === 'SQLITE_FULL') return { code: 'disk', message: 'The disk is full.', hint: 'Free some space and try again.' };
+  if (code === 'SQLITE_CORRUPT' || code === 'SQLITE_NOTADB') return { code: 'history', message: 'The history is damaged.', hint: 'Close DRTune Studio and start it again: the last good backup is then put in its place.' };
   if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') return { code: 'disk', message: errorLine(error), hint: 'Check that the folder can be written.' };
   return { code: 'internal', message: errorLine(error) };
 }
