@@ -209,7 +209,10 @@ function coarsest(files: ModelFiles, set: LoraSet): TensorType {
   for (const part of ['unet', 'text_encoder', 'text_encoder_2'] as const) {
     if (!set[part]) continue;
     using source = files.open(part);
-    for (const module of Object.keys(set[part].modules)) types.add(source.entries.get(`${module}.weight`)!.dtype);
+    for (const module of Object.keys(set[part].modules)) {
+      const weight = source.entries.get(`${module}.weight`) ?? source.entries.get(`${module.replace(/^text_model\./, '')}.weight`); // as transformers 5 names them
+      types.add(weight!.dtype);
+    }
   }
   return order.find((type) => types.has(type)) ?? 'F32';
 }

@@ -101,6 +101,19 @@ describe('an export', () => {
     expect(relativeL2(ours, expected)).toBeLessThan(1e-5);
   });
 
+  it('with a text encoder\'s LoRA is merged whole, though the file\'s names lack "text_model."', async () => {
+    const pipeline = await openPipeline(engine, tinyPipeline);
+    const [unet, drawn] = [adapterOf(pipeline, 0.2), createAdapter(pipeline.loraModules().text_encoder!, { rank: 2, alpha: 3, seed: 1 })];
+    const text: Adapter = { ...drawn, modules: Object.fromEntries(Object.entries(drawn.modules).map(([path, own]) => [path, { ...own!, matrices: { ...own!.matrices, 'lora_B.weight': tf.add(own!.matrices['lora_B.weight']!, 0.3) } }])) };
+    writeDiffusersLora(at('text.safetensors'), { unet, text_encoder: text });
+    for (const adapter of [unet, drawn]) disposeAdapter(adapter);
+    pipeline.dispose();
+    const { report } = await run({ checkpoint: at('text.safetensors'), format: 'merged', out: at('text-merged') });
+    expect(report.modules).toBe(Object.keys(unet.modules).length + Object.keys(text.modules).length);
+    const [merged, beside, plain] = [await painted(report.path), await painted(tinyPipeline, at('text.safetensors')), await painted(tinyPipeline, at('strong.safetensors'))];
+    expect([relativeL2(merged, beside) < 1e-5, relativeL2(beside, plain) > 1e-3]).toEqual([true, true]);
+  });
+
   it('takes the place of an older one of its kind', async () => {
     const out = at('again.safetensors');
     writeFileSync(out, 'old');
