@@ -134,6 +134,14 @@ describe.skipIf(!browser)('the studio in a browser', { timeout: 90_000 }, () => 
     await page.getByLabel('Name of the run').fill('Renamed');
     await page.keyboard.press('Enter');
     await page.getByRole('button', { name: 'Renamed: rename' }).waitFor();
+    await page.getByRole('button', { name: /^favourite$/i, pressed: false }).click();
+    await page.getByRole('button', { name: /^favourite$/i, pressed: true }).waitFor();
+    await page.getByRole('button', { name: 'Tags…' }).click();
+    await page.getByLabel('New tag').fill('keep');
+    await page.keyboard.press('Enter');
+    await page.getByRole('button', { name: 'Take off keep' }).waitFor();
+    await page.keyboard.press('Escape');
+    await page.getByRole('button', { name: 'keep Tags…' }).waitFor();
     await page.getByRole('tab', { name: 'Notes' }).click();
     await page.getByLabel('Notes about this run').fill('worked at once');
     await page.getByText('Kept', { exact: true }).waitFor();
