@@ -66,10 +66,13 @@ export function translation(text: string): string | null {
 const translators = new Map<Locale, Translator>();
 function translator(): Translator {
   const shown = locale();
-  const { sentences } = i18n.global.getLocaleMessage(shown) as { sentences?: Sentences };
-  if (!translators.has(shown)) translators.set(shown, new Translator(sentences ?? {}, digits, shown === 'de' ? ' ' : ''));
+  const { said = {}, sentences } = i18n.global.getLocaleMessage(shown) as { said?: Sentences; sentences?: Sentences };
+  if (!translators.has(shown)) translators.set(shown, new Translator({ ...phrases(said), ...sentences }, digits, shown === 'de' ? ' ' : ''));
   return translators.get(shown)!;
 }
+
+/** What can stand within a sentence: no titles or single words, which a name may be too. */
+const phrases = (said: Sentences): Sentences => Object.fromEntries(Object.entries(said).filter(([text]) => /^[a-z].* .* /.test(text)));
 
 /** Digits such as "0.50" as the language writes them, with as many decimals. */
 function digits(text: string): string {
