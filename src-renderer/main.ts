@@ -25,6 +25,14 @@ router.beforeEach(async (to, from) => {
   return (await isNew().catch(() => false)) ? '/setup' : true;
 });
 
+/** Pages that were built anew while this window was open have other names: it is loaded again, once. */
+router.onError((error: Error, to) => {
+  if (!/dynamically imported module|module script failed/i.test(error.message) || Date.now() - Number(sessionStorage.getItem('drtune.reloaded')) < 10_000) return;
+  sessionStorage.setItem('drtune.reloaded', String(Date.now()));
+  window.location.hash = to.fullPath;
+  window.location.reload();
+});
+
 function mount(): () => void {
   const pinia = createPinia();
   const app = createApp(App).use(pinia).use(router).use(i18n);

@@ -41,6 +41,19 @@ describe.skipIf(!browser)('guides and machine', { timeout: 60_000 }, () => {
     }
   });
 
+  it('a page that was built anew while the window was open is loaded all the same', async () => {
+    const page = await studio.context.newPage();
+    await page.goto(studio.app.url);
+    await page.locator('main h1').first().waitFor();
+    let gone = 0;
+    await page.route(/assets\/RewardsPage-[^/]*\.js$/, (route) => (gone++ === 0 ? route.fulfill({ status: 404 }) : route.continue()));
+    await page.getByRole('link', { name: 'Rewards' }).first().click();
+    await page.getByRole('heading', { level: 1, name: 'Rewards' }).waitFor();
+    expect(gone).toBeGreaterThan(1);
+    expect(page.url()).toMatch(/#\/rewards$/);
+    await page.close();
+  });
+
   it('shows processor, memory and disk from the status bar, and goes away by Escape', async () => {
     const { page, go } = studio;
     await go('/models');

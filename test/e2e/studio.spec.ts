@@ -135,7 +135,8 @@ describe.skipIf(!browser)('the studio in a browser', { timeout: 90_000 }, () => 
     await page.keyboard.press('Enter');
     await page.getByRole('button', { name: 'Renamed: rename' }).waitFor();
     await page.getByRole('button', { name: /^favourite$/i, pressed: false }).click();
-    await page.getByRole('button', { name: /^favourite$/i, pressed: true }).waitFor();
+    await page.getByRole('button', { name: /^favourite$/i, pressed: true }).click();
+    await page.getByRole('button', { name: /^favourite$/i, pressed: false }).waitFor();
     await page.getByRole('button', { name: 'Tags…' }).click();
     await page.getByLabel('New tag').fill('keep');
     await page.keyboard.press('Enter');
