@@ -16,6 +16,7 @@ interface Pattern {
   readonly said: string;
   /** What stands between the holes. */
   readonly parts: readonly string[];
+  readonly longest: string;
   readonly whole: RegExp;
   /** The sentence with more after it. */
   readonly head: RegExp;
@@ -28,7 +29,7 @@ interface Pattern {
 const ENOUGH = 12;
 const ONE_WORD = /^(\S*|[\d.]+ \S+)$/;
 /** Pieces that are looked up for one text at most: what takes more is none of the app's. */
-const MOST_PIECES = 200;
+const MOST_PIECES = 120;
 /** Longer texts are not sentences of the app's. */
 const LONGEST = 1000;
 /** What joins lists. */
@@ -82,7 +83,7 @@ export class Translator {
 
   /** The sentence alone, or with others after it. */
   private match(pattern: Pattern, text: string): string | null {
-    if (!pattern.parts.every((part) => text.includes(part))) return null;
+    if (!text.includes(pattern.longest) || !pattern.parts.every((part) => text.includes(part))) return null;
     const head = pattern.ends ? pattern.head.exec(text) : null;
     const rest = head?.at(-1);
     const after = rest === undefined ? null : this.say(rest);
@@ -153,8 +154,9 @@ export class Translator {
 
 function patternOf(text: string, said: string): Pattern {
   const parts = text.split(/\{\d\}/);
+  const longest = parts.reduce((a, b) => (b.length > a.length ? b : a));
   const literal = parts.map((each) => each.replace(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)).join('(.*?)');
   return {
-    said, parts, whole: new RegExp(`^${literal}$`, 's'), head: new RegExp(`^${literal} (.+)$`, 's'), letters: parts.join('').replace(/[^\p{L}]/gu, '').length, ends: /[.!?]$/.test(text),
+    said, parts, longest, whole: new RegExp(`^${literal}$`, 's'), head: new RegExp(`^${literal} (.+)$`, 's'), letters: parts.join('').replace(/[^\p{L}]/gu, '').length, ends: /[.!?]$/.test(text),
   };
 }

@@ -18,7 +18,7 @@ const SPEAKING = [
   'rewards/index', 'train/trainer', 'contract/run', 'contract/sweep',
 ].map((each) => `${each}.ts`);
 /** Words of theirs that no page shows as they are: the log's, headers, SQL, keys. */
-const UNSEEN = /^(clean-up:|private, |Basic |Bearer |started on |Error: |text\/|SELECT |relay of |stop asked for|waiting for the run at work|imported; |settings, rows of|exit |the trainer has said nothing|a message of the trainer|\{0\} (on|at) |\{0\} \(\{1\} of \{2\}\)|VACUUM|BEGIN|journal_mode|predictBranches|decode: |CLIP was given|\{0\} prompts for|\{0\} step \{1\}$|sha256$|DRTune Studio$|writing the file$|picture of \{0\} kB|the reward \{0\} (varies|does not vary)|\s*$)|NVIDIA_|=>|\n/;
+const UNSEEN = /^(clean-up:|runs found by |private, |Basic |Bearer |started on |Error: |text\/|SELECT |relay of |stop asked for|waiting for the run at work|imported; |settings, rows of|exit |the trainer has said nothing|a message of the trainer|\{0\} (on|at) |\{0\} \(\{1\} of \{2\}\)|VACUUM|BEGIN|journal_mode|predictBranches|decode: |CLIP was given|\{0\} prompts for|\{0\} step \{1\}$|sha256$|DRTune Studio$|writing the file$|picture of \{0\} kB|the reward \{0\} (varies|does not vary)|\s*$)|NVIDIA_|=>|\n/;
 /** What zod says of a wrong setting. */
 const ZOD = [
   ...['number to be ', 'array to have ', 'string to have '].flatMap((what) => [['small', '>'], ['small', '>='], ['big', '<'], ['big', '<=']].map(([size, sign]) => `Too ${size}: expected ${what}${sign}{0}${what.startsWith('array') ? ' items' : what.startsWith('string') ? ' characters' : ''}`)),

@@ -98,6 +98,6 @@ describe('a sentence of the main process', () => {
     const text = 'one of {0} has "two", and three (four): five; six. '.repeat(19);
     const start = performance.now();
     fresh.say(text);
-    expect(performance.now() - start).toBeLessThan(1000);
+    expect(performance.now() - start).toBeLessThan(5000);
   });
 });
