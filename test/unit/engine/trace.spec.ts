@@ -209,7 +209,7 @@ describe.skipIf(!present)('a traced block', () => {
 
   it('of many layers returns all it keeps for the gradient, more than a thousand tensors', () => {
     scope(() => {
-      const deep = (_w: object, { q }: { q: Tensor }, { x }: { x: Tensor }): Tensor => Array.from({ length: 600 }).reduce<Tensor>((y) => tf.add(y, tf.mul(tf.tanh(linear(y, q)), 0.01)), x);
+      const deep = (_w: Record<string, Tensor>, { q }: { q: Tensor }, { x }: { x: Tensor }): Tensor => Array.from({ length: 600 }).reduce<Tensor>((y) => tf.add(y, tf.mul(tf.tanh(linear(y, q)), 0.01)), x);
       const [q, x] = [ramp(6, 6), ramp(2, 6)];
       const gradient = (f: typeof deep): Float32Array => readFloatsSync(tf.grad((given: Tensor) => tf.sum(tf.square(f({}, { q: given }, { x }))))(q));
       expectClose(gradient(engine.trace('deep', deep)), gradient(deep));

@@ -8,9 +8,9 @@ import type { Engine } from '../../../src-main/engine/engine.ts';
 import { TorchGenerator } from '../../../src-main/engine/rng.ts';
 import { readFloatsSync, scope, tensorCount } from '../../../src-main/engine/scope.ts';
 import { openEngine } from '../../../src-main/engine/select.ts';
-import { tf } from '../../../src-main/engine/tf.ts';
+import { tf, type Tensor2D } from '../../../src-main/engine/tf.ts';
 import { openModelFiles } from '../../../src-main/models/files.ts';
-import type { Adapter, LoraSet } from '../../../src-main/nn/lora.ts';
+import type { Adapter, LoraModule, LoraSet } from '../../../src-main/nn/lora.ts';
 import { createAdapter, disposeAdapter, disposeLoras } from '../../../src-main/pipeline/adapter.ts';
 import { openPipeline } from '../../../src-main/pipeline/load.ts';
 import { readLoras } from '../../../src-main/pipeline/lora-file.ts';
@@ -104,7 +104,8 @@ describe('an export', () => {
   it('with a text encoder\'s LoRA is merged whole, though the file\'s names lack "text_model."', async () => {
     const pipeline = await openPipeline(engine, tinyPipeline);
     const [unet, drawn] = [adapterOf(pipeline, 0.2), createAdapter(pipeline.loraModules().text_encoder!, { rank: 2, alpha: 3, seed: 1 })];
-    const text: Adapter = { ...drawn, modules: Object.fromEntries(Object.entries(drawn.modules).map(([path, own]) => [path, { ...own!, matrices: { ...own!.matrices, 'lora_B.weight': tf.add(own!.matrices['lora_B.weight']!, 0.3) } }])) };
+    const moved = (own: LoraModule): LoraModule => ({ ...own, matrices: { ...own.matrices, 'lora_B.weight': tf.add<Tensor2D>(own.matrices['lora_B.weight']!, 0.3) } });
+    const text: Adapter = { ...drawn, modules: Object.fromEntries(Object.entries(drawn.modules).map(([path, own]) => [path, moved(own!)])) };
     writeDiffusersLora(at('text.safetensors'), { unet, text_encoder: text });
     for (const adapter of [unet, drawn]) disposeAdapter(adapter);
     pipeline.dispose();
