@@ -1,7 +1,8 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { drtuneHome } from '../../../src-main/base/paths.ts';
 import { findLibraries } from '../../../src-main/engine/engine-folder.ts';
-import type { Engine } from '../../../src-main/engine/engine.ts';
+import type { TensorFlowBinding } from '../../../src-main/engine/engines/tensorflow/binding.ts';
+import type { Engine, TensorTree } from '../../../src-main/engine/engine.ts';
 import { attention, layerNorm, linear, silu } from '../../../src-main/engine/ops.ts';
 import { readFloatsSync, scope } from '../../../src-main/engine/scope.ts';
 import { openEngine } from '../../../src-main/engine/select.ts';
@@ -188,6 +189,31 @@ describe.skipIf(!present)('a traced block', () => {
       const [gx, gUnused] = tf.grads((x: Tensor, unused: Tensor) => tf.sum(first({}, {}, { x, unused })))([tf.ones([2]), tf.ones([3])]);
       expect([...readFloatsSync(gx!)]).toEqual([2, 2]);
       expect([...readFloatsSync(gUnused!)]).toEqual([0, 0, 0]);
+    });
+  });
+
+  it('records what is computed twice once where that costs no memory, and shapes given one after another as the last', () => {
+    scope(() => {
+      const { binding } = tf.backend() as unknown as { binding: TensorFlowBinding };
+      const recorded: number[] = [];
+      const count = <T extends Tensor>(make: () => T): T => {
+        const before = binding.recorder?.position ?? 0;
+        const made = make();
+        if (binding.recorder) recorded.push(binding.recorder.position - before);
+        return made;
+      };
+      const twice = (_w: TensorTree, _a: TensorTree, { x }: { x: Tensor }): Tensor => {
+        const centre = (): Tensor => tf.mean(tf.mul(x, 2), 0, true); // [1, 3] of [4000, 3]
+        const [first, second] = [count(centre), count(centre)];
+        const again = count(() => tf.reshape(tf.reshape(x, [3, 4000]), x.shape));
+        return tf.add(tf.sub(x, first), tf.mul(second, tf.add(again, tf.cast(x, 'float32'))));
+      };
+      const inputs = { x: ramp(4000, 3) };
+      expectClose(readFloatsSync(engine.trace('twice', twice)({}, {}, inputs)), readFloatsSync(twice({}, {}, inputs)));
+      expect(recorded[1]).toBeLessThan(recorded[0]!); // the product anew, too large to keep; its mean not
+      expect(recorded[2]).toBe(2 + 2); // two shapes and two operations, of which none is run
+      const gradient = (f: typeof twice): Float32Array => readFloatsSync(tf.grad((x) => tf.sum(tf.square(f({}, {}, { x }))))(inputs.x));
+      expectClose(gradient(engine.trace('twice', twice)), gradient(twice));
     });
   });
 

@@ -85,9 +85,9 @@ export class TensorFlowBinding {
 
   /** Copies values into a new tensor. @param dtype a TF_DataType */
   createTensor(shape: readonly number[], dtype: number, values: Values): number {
-    const tensor = this.newTensor(shape, dtype, inMemoryForm(dtype, values));
-    if (this.recorder) return this.recorder.constant(shape, dtype, tensor);
-    return this.keepHandle(this.newHandle(tensor), shape, dtype);
+    const data = inMemoryForm(dtype, values);
+    if (this.recorder) return this.recorder.constant(shape, dtype, data, () => this.newTensor(shape, dtype, data));
+    return this.keepHandle(this.newHandle(this.newTensor(shape, dtype, data)), shape, dtype);
   }
 
   /**

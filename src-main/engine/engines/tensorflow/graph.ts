@@ -18,6 +18,8 @@ interface Node {
   readonly kind: 'input' | 'widened' | 'constant' | 'operation';
   /** Position in recording order. */
   readonly order: number;
+  /** The first node that computes the same. */
+  same: Node;
 }
 
 /** A symbolic tensor: output 0 of a node with a single output (functions can be cut at no other). */
@@ -45,6 +47,8 @@ export class GraphRecorder {
   private readonly graph: Pointer;
   private readonly symbols = new Map<number, Symbolic>();
   private nodes = 0;
+  /** Values by what they are, so that no small one is computed twice: TensorFlow takes 5 us for each operation, however small. */
+  private readonly known = new Map<string, Symbolic[]>();
   /** Functions cut out run their operations as recorded, one after the other: less memory. */
   ordered = false;
 
@@ -82,21 +86,52 @@ export class GraphRecorder {
     return this.keep(this.finish(description, [input], 'widened', name), 0, input.shape, dtype);
   }
 
-  /** A constant holding the values of `tensor`, which is deleted. */
-  constant(shape: readonly number[], dtype: number, tensor: Pointer): number {
+  /** A constant of the values in `data`. @param make a tensor of them, which is deleted */
+  constant(shape: readonly number[], dtype: number, data: ArrayBufferView, make: () => Pointer): number {
+    const key = data.byteLength <= 256 ? `${dtype}[${shape}]${Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('latin1')}` : undefined;
+    return this.once(key, () => [this.newConstant(shape, dtype, make())])[0]!.id;
+  }
+
+  private newConstant(shape: readonly number[], dtype: number, tensor: Pointer): TensorMetadata {
     const { capi, status } = this.binding;
     const description = capi.newOperation(this.graph, 'Const', `constant_${this.nodes}`);
     capi.graph.type(description, 'dtype', dtype);
     capi.graph.tensor(description, 'value', tensor, status);
     capi.deleteTensor(tensor);
     this.binding.check('recording a constant');
-    return this.keep(this.finish(description, [], 'constant', 'Const'), 0, shape, dtype).id;
+    return this.keep(this.finish(description, [], 'constant', 'Const'), 0, shape, dtype);
+  }
+
+  /** What `make` records, or what it recorded before under the same key if that costs nothing to keep. */
+  private once(key: string | undefined, make: () => TensorMetadata[]): TensorMetadata[] {
+    const before = key === undefined ? undefined : this.known.get(key);
+    if (before?.every((symbol) => symbol.node.name === 'Reshape' || elements(symbol) < worthMakingAgain)) return before.map((symbol) => this.alias(symbol));
+    const made = make();
+    const symbols = made.map(({ id }) => this.symbol(id));
+    if (before) symbols.forEach(({ node }, i) => (node.same = before[i]!.node));
+    else if (key !== undefined) this.known.set(key, symbols);
+    return made;
+  }
+
+  /** Another tensor with the same value. */
+  private alias(symbol: Symbolic): TensorMetadata {
+    const id = this.binding.newId();
+    this.symbols.set(id, symbol);
+    return { id, shape: [...symbol.shape], dtype: symbol.dtype };
   }
 
   /** Records an operation. */
   operation(name: string, attributes: readonly Attribute[], ids: readonly number[], outputs: number): TensorMetadata[] {
-    const { capi, status } = this.binding;
     const inputs = ids.map((id) => this.symbol(id));
+    while (name === 'Reshape' && inputs[0]!.node.name === 'Reshape') inputs[0] = inputs[0]!.node.inputs[0]!; // the last shape is what counts
+    if (name === 'Cast' && attributes.find((each) => each.name === 'DstT')!.value === inputs[0]!.dtype) return [this.alias(inputs[0]!)]; // tfjs's mean
+    const key = /Random|Multinomial/.test(name) ? undefined : `${name}(${inputs.map((each) => `${each.node.same.order}:${each.index}`)})${attributes.map((each) => `${each.name}=${JSON.stringify(each.value)}`)}`;
+    const results = this.once(key, () => this.newOperation(name, attributes, inputs, outputs));
+    return name === 'Reshape' && results[0]!.shape.join() === inputs[0]!.shape.join() ? [this.alias(inputs[0]!)] : results;
+  }
+
+  private newOperation(name: string, attributes: readonly Attribute[], inputs: readonly Symbolic[], outputs: number): TensorMetadata[] {
+    const { capi, status } = this.binding;
     const description = capi.newOperation(this.graph, name, `${name}_${this.nodes}`);
     const [first, count] = listInputs[name]?.(inputs.length) ?? [inputs.length, 0];
     for (const input of inputs.slice(0, first)) capi.graphInput(description, input);
@@ -138,7 +173,7 @@ export class GraphRecorder {
       if (seen.has(node) || node === except.node || node.kind === 'constant') continue;
       seen.add(node);
       if (node.order >= boundary) waiting.push(...node.inputs);
-      else if (node.kind === 'widened') waiting.push(...node.inputs); // down to the argument
+      else if (node.kind === 'widened' || node.name === 'Reshape') waiting.push(...node.inputs); // costs nothing to make again: down to the argument, or what has the other shape
       else reads.set(node, symbol);
     }
     for (const [node, symbol] of [...reads].sort(([a], [b]) => b.order - a.order)) {
@@ -229,7 +264,9 @@ export class GraphRecorder {
   private finish(description: Pointer, inputs: readonly Symbolic[], kind: Node['kind'], name: string): Node {
     const oper = this.binding.capi.finishOperation(description, this.binding.status);
     this.binding.check(`tracing ${this.name}: ${name}(${inputs.map((input) => `[${input.shape}]`).join(', ')})`);
-    return { name, oper, inputs, kind, order: this.nodes++ };
+    const node = { name, oper, inputs, kind, order: this.nodes++ } as Node;
+    node.same = node;
+    return node;
   }
 
   private keep(node: Node, index: number, shape: readonly number[], dtype: number): TensorMetadata {
@@ -253,7 +290,7 @@ export class GraphRecorder {
 
 /** Operations that read and write each value once: half a norm, an activation, another layout. */
 const cheap = new Set(['Add', 'AddV2', 'Sub', 'Mul', 'Square', 'Sigmoid', 'Tanh', 'Erf', 'Reshape', 'Transpose', 'Identity']);
-const worthMakingAgain = 4096;
+const worthMakingAgain = 8192;
 
 const elements = ({ shape }: Symbolic): number => shape.reduce((product, dim) => product * dim, 1);
 
