@@ -13,7 +13,6 @@ import { askHelper, type LaunchHelper } from './helper.ts';
 import { logRuns } from './logs.ts';
 import { ModelHub } from './model-hub.ts';
 import { OpenedPaths } from './opened-paths.ts';
-import { adoptRuns } from './found-runs.ts';
 import { fileInside } from './run-folders.ts';
 import { RunRecorder } from './run-recorder.ts';
 import { RunService } from './run-service.ts';
@@ -89,8 +88,7 @@ export function openApp(options: AppOptions): App {
     const publish: AppListener = (name, payload) => [writeDown, ...listeners].forEach((listener) => listener(name, payload));
     for (const notice of history.notices) log.write('warning', 'history', notice);
     const recorder = new RunRecorder(history);
-    const found = history.notices.length > 0 ? adoptRuns(recorder) : [];
-    if (found.length > 0) log.write('warning', 'history', `runs found by their folders: ${found.join(', ')}`);
+    for (const id of recorder.adoptRuns()) log.write('warning', 'history', `The run ${id} was found by its folder.`);
     const catalog = new Catalog(home, recorder.records, async (paths) => (await askHelper(options.launchHelper, { kind: 'models', paths: [...paths] }, 'models')).facts);
     const works = new Works((list) => publish('work', list));
     const service = new RunService({

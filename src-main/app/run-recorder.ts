@@ -3,8 +3,8 @@
  * is shown it; the same event twice leaves the history as once.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
-import { basename, isAbsolute, normalize } from 'node:path';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { basename, isAbsolute, join, normalize } from 'node:path';
 import { folderBytes } from '../base/disk.ts';
 import { AppError } from '../base/errors.ts';
 import type { RunDetail, RunSummary } from '../contract/api.ts';
@@ -17,7 +17,7 @@ import { ownerAlive, thisOwner } from '../history/owner.ts';
 import { Records } from '../history/records.ts';
 import { configOf, Runs, type RunRow } from '../history/runs.ts';
 import { Steps } from '../history/steps.ts';
-import { adoptRuns } from './found-runs.ts';
+import { foundRun, type FoundRun } from './found-runs.ts';
 import { newestCheckpoint, runFolder } from './run-folders.ts';
 import { appVersion } from './version.ts';
 
@@ -58,7 +58,7 @@ export class RunRecorder {
   /** Opens the history of a data folder and records into it; runs whose process is gone are ended. `close()` when done. */
   static open(home: string): RunRecorder {
     const recorder = new RunRecorder(openHistory(home));
-    if (recorder.history.notices.length > 0) adoptRuns(recorder);
+    recorder.adoptRuns();
     recorder.endOrphans();
     return recorder;
   }
@@ -120,6 +120,26 @@ export class RunRecorder {
       this.runs.set(row.id, { session_at: null });
       return { runId: row.id, event, recorded: this.record(row.id, event) };
     });
+  }
+
+  /** Where the history came back from a backup: runs whose folders are there and whose rows are not are put into it again. @returns their ids */
+  adoptRuns(): string[] {
+    const folder = join(this.history.home, 'runs');
+    if (this.history.notices.length === 0 || !existsSync(folder)) return [];
+    return readdirSync(folder).filter((id) => {
+      const found = id.startsWith('.') || this.runs.find(id) ? null : foundRun(join(folder, id));
+      if (found) this.adopt(id, found);
+      return found !== null;
+    });
+  }
+
+  private adopt(id: string, { config, app, startedAt, events, step, seconds }: FoundRun): void {
+    this.history.db.transaction(() => {
+      this.runs.insert({ id, name: id, config, appVersion: app, at: startedAt, state: 'running', owner: null });
+      for (const event of events) this.record(id, event);
+      this.record(id, { type: 'finished', reason: 'failed', step, message: 'The history was damaged; this run was found by its folder.', hint: this.resumeWords(id), seconds });
+      this.runs.set(id, { seconds });
+    }).immediate();
   }
 
   /** From where a failed run can go on; the files count, a killed app may not have heard of the last checkpoint. */
@@ -188,7 +208,7 @@ export class RunRecorder {
 
   private step(row: RunRow, e: TrainerEventOf<'step'>): void {
     this.steps.put(row.id, e);
-    const reward = Number.isFinite(e.reward) ? e.reward : row.reward_last;
+    const reward = !e.skipped && Number.isFinite(e.reward) ? e.reward : row.reward_last;
     const bar = Math.max(1, Math.floor(row.iterations / 24));
     this.runs.set(row.id, {
       step: e.step, phase: null, reward_last: reward, reward_first: row.reward_first ?? reward, seconds: this.seconds(row),

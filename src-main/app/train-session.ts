@@ -211,7 +211,7 @@ export class TrainSession {
     this.stopping = true;
     this.port.send({ type: 'stop' });
     try {
-      this.deps.trouble(this.runId, 'The history is damaged: training is being stopped with what it has. Close DRTune Studio and start it again; the last good backup is then put in its place.');
+      this.deps.trouble(this.runId, 'The history is damaged. Close DRTune Studio and start it again: the last good backup is then put in its place.');
     } catch {
       // pages that ask are told the same by every answer
     }

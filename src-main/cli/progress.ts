@@ -108,7 +108,7 @@ export function progressPrinter(terminal: Terminal): (event: TrainerEvent) => vo
         return;
       case 'step': {
         const terms = Object.entries(event.terms).map(([name, value]) => `${name} ${value.toFixed(3)}`).join(', ');
-        const text = `step ${event.step}/${iterations}  reward ${event.reward.toFixed(3)} (${terms})${heldOut}  ${(event.stepMs / 1000).toFixed(1)} s/step  ${clock(event.etaSeconds)} left`;
+        const text = `step ${event.step}/${iterations}  ${event.skipped ? 'left out' : `reward ${event.reward.toFixed(3)} (${terms})`}${heldOut}  ${(event.stepMs / 1000).toFixed(1)} s/step  ${clock(event.etaSeconds)} left`;
         if (terminal.isTTY) line.renew(text);
         else if (event.step === 1 || event.step === iterations || event.step % Math.max(1, Math.round(iterations / 20)) === 0) say(text);
         return;

@@ -34,7 +34,7 @@ export function applyRunEvent(detail: RunDetail, payload: RunEvent): RunDetail {
       next.phase = null;
       next.steps = [...detail.steps.filter((old) => old.step < row.step), row];
       next.summary = {
-        ...detail.summary, state: 'running', step: row.step, rewardLast: row.skipped ? detail.summary.rewardLast : row.reward, rewardFirst: detail.summary.rewardFirst ?? row.reward,
+        ...detail.summary, state: 'running', step: row.step, rewardLast: row.skipped ? detail.summary.rewardLast : row.reward, rewardFirst: detail.summary.rewardFirst ?? (row.skipped ? null : row.reward),
       };
       return next;
     }

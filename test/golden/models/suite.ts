@@ -156,7 +156,7 @@ export function modelSuite(open: () => Promise<Engine>): void {
       const gradient = tf.grad((pixels) => tf.sum(tf.mul(clip.encodeImage(pixels as Tensor4D), cotangent)))(image('pixels')) as Tensor4D;
       expect(differs(toChannelsFirst(gradient), 'gradient')).toBeLessThan(modelTolerance);
     });
-    expect(clip.preprocessor).toEqual({ resize: { shortestEdge: 20 }, crop: { height: 20, width: 20 }, mean: [0.4, 0.5, 0.6], std: [0.2, 0.3, 0.25], resample: 3 });
+    expect(clip.preprocessor).toEqual({ resize: { shortestEdge: 20 }, crop: { height: 20, width: 20 }, mean: [0.4, 0.5, 0.6], std: [0.2, 0.3, 0.25], resample: 3, halfPixel: 'down' });
     clip.dispose();
     expect(tensorCount()).toBe(before);
   });

@@ -2,7 +2,6 @@
 import { closeSync, existsSync, openSync, readdirSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { adoptRuns } from '../../../src-main/app/found-runs.ts';
 import { RunRecorder } from '../../../src-main/app/run-recorder.ts';
 import { RunService } from '../../../src-main/app/run-service.ts';
 import { forkTrainer } from '../../../src-main/app/trainer-port.ts';
@@ -49,8 +48,8 @@ it('while a run is trained: it is stopped with a checkpoint, and the next start 
   const again = openHistory(home, { locked: true });
   expect(again.notices.join()).toMatch(/The history was damaged/);
   const after = new RunRecorder(again);
-  expect(adoptRuns(after)).toEqual([id]); // of the one that waited there is no file
-  expect(adoptRuns(after)).toEqual([]);
+  expect(after.adoptRuns()).toEqual([id]); // of the one that waited there is no file
+  expect(after.adoptRuns()).toEqual([]);
   expect(after.summary(before)).toMatchObject({ name: 'before the backup', state: 'finished' });
   const found = after.detail(id);
   expect(found.summary).toMatchObject({ state: 'failed', reason: expect.stringMatching(/^The history was damaged; this run was found by its folder\. Resume goes on from step \d+\.$/) as string });

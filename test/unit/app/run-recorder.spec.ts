@@ -94,6 +94,8 @@ describe('a recorded run', () => {
     const { recorder, id } = open();
     recorder.record(id, step(1, { reward: Number.NaN, gradNorm: Infinity, terms: { symmetry: Number.NaN } }));
     expect(recorder.detail(id).steps[0]).toMatchObject({ reward: 0, gradNorm: 0, terms: { symmetry: 0 }, skipped: true });
+    recorder.record(id, step(2, { reward: 0, terms: {}, skipped: true }));
+    expect(recorder.summary(id)).toMatchObject({ rewardFirst: null, rewardLast: null });
     expect(recorder.summary(id).rewardLast).toBeNull();
     recorder.close();
   });

@@ -77,6 +77,8 @@ describe('progress', () => {
       let text = '';
       progressPrinter({ isTTY, columns: 200, write: (part: string) => (text += part) })(step);
       expect(text).toMatch(expected);
+      progressPrinter({ isTTY, columns: 200, write: (part: string) => (text += part) })({ ...step, reward: 0, terms: {}, skipped: true });
+      expect(text).toMatch(/step 1\/\d*  left out  1\.0 s\/step/); // and no reward of 0, which was not measured
     }
   });
 });

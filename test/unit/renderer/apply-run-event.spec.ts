@@ -40,6 +40,8 @@ describe('applyRunEvent', () => {
     const after = applyRunEvent(before, event(step(3, { skipped: true, reward: 99 })));
     expect(after.summary.rewardLast).toBe(before.summary.rewardLast);
     expect(after.steps.at(-1)?.skipped).toBe(true);
+    const fresh = { ...before, summary: { ...before.summary, rewardFirst: null, rewardLast: null } };
+    expect(applyRunEvent(fresh, event(step(3, { skipped: true, reward: 0 }))).summary).toMatchObject({ rewardFirst: null, rewardLast: null });
   });
 
   it('adds a picture once, under the id the history gave it', () => {
