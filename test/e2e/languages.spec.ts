@@ -18,6 +18,8 @@ function tooWide(): string[] {
   for (const [name, element] of [['the window', document.documentElement], ['the page', document.getElementById('main')!], ['the status bar', document.querySelector('footer')!]] as const) {
     if (element && over(element)) wrong.push(`${name} is ${element.scrollWidth} wide, of ${element.clientWidth}`);
   }
+  const { scrollHeight, clientHeight } = document.documentElement;
+  if (scrollHeight > clientHeight + 1) wrong.push(`the window is ${scrollHeight} high, of ${clientHeight}: it scrolls beside the page`);
   for (const element of Array.from(document.querySelectorAll<HTMLElement>('button, a, label, legend, summary, [role="tab"], .btn, .chip, .tag, .tab, h1, h2, h3, th, dt, nav a > span'))) {
     const style = getComputedStyle(element);
     if (style.display === 'inline' || style.visibility === 'hidden' || element.offsetParent === null || element.closest('.sr-only') || element.matches('.sr-only')) continue;
