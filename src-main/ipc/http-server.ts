@@ -92,7 +92,8 @@ async function answer(options: ServeOptions, guard: HttpGuard, request: Incoming
     if (request.method !== 'GET' && request.method !== 'HEAD') return refuse(response, 405, 'Only GET.');
     const place = guard.checkPlace(request);
     if (!place.ok) return refuse(response, place.status, place.message);
-    const url = new URL(request.url ?? '/', 'http://localhost');
+    const url = addressOf(request);
+    if (!url) return refuse(response, 400, 'Bad address.');
     const path = decodeURIComponent(url.pathname);
     const image = /^\/image\/(\d{1,15})$/.exec(path);
     const resource = /^\/resource\/(.+)$/.exec(path);
@@ -118,6 +119,11 @@ async function answer(options: ServeOptions, guard: HttpGuard, request: Incoming
     options.onDefect?.(`GET ${request.url?.split('?')[0]}`, error);
     return refuse(response, 500, 'Internal error.');
   }
+}
+
+/** Null for what is no address, such as "//": anybody may send it. */
+function addressOf(request: IncomingMessage): URL | null {
+  return URL.parse(request.url ?? '/', 'http://localhost');
 }
 
 /** Files with a hash in their name are kept by the browser; index.html is asked for each time. Pages' own routes get index.html. */
@@ -167,10 +173,10 @@ function serveSocket(server: Server, guard: HttpGuard, options: ServeOptions): W
   const dispatch = createDispatcher(options.app.handlers, options.onDefect, (server, name, input) => options.app.servers.ask(server, name, input));
   server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy());
-    const url = new URL(request.url ?? '/', 'http://localhost');
+    const url = addressOf(request);
     const place = guard.checkPlace(request);
-    const verdict: Verdict = place.ok ? guard.checkToken(request, url) : place;
-    if (url.pathname !== '/ws' || !verdict.ok) {
+    const verdict: Verdict = place.ok && url ? guard.checkToken(request, url) : place;
+    if (url?.pathname !== '/ws' || !verdict.ok) {
       const status = verdict.ok ? 404 : verdict.status;
       socket.end(`HTTP/1.1 ${status} Refused\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
       return;

@@ -179,6 +179,18 @@ describe('who is refused', () => {
     expect((await get(app.port, `/image/999?token=${app.token}`)).status).toBe(404);
   });
 
+  it('addresses that are none: refused without an internal error, for a WebSocket too, and the app lives', async () => {
+    const app = await serve();
+    const key = { connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-version': '13', 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' };
+    for (const path of ['//', '///', 'http://[', '//:0', 'http://a:b/', '/\\', '?', '/ws?token=%ff', '/%']) {
+      expect([200, 400, 401, 404, 503], path).toContain((await get(app.port, path)).status);
+      expect([400, 401, 404], path).toContain((await get(app.port, path, key)).status);
+    }
+    expect((await get(app.port, '//', {})).status).toBe(400);
+    expect(app.stderr()).toBe('');
+    await client(app);
+  });
+
   it('exports and other machines\' files: not without the token, not from elsewhere, not of a machine that nobody added', async () => {
     const home = tempHome();
     mkdirSync(join(home, 'exports/peft'), { recursive: true });
