@@ -12,6 +12,7 @@ import { forecast } from './forecast.ts';
 import { promptSets } from './prompt-sets.ts';
 import type { ModelHub } from './model-hub.ts';
 import type { OpenedPaths } from './opened-paths.ts';
+import { withOwnExamples } from './own-examples.ts';
 import { logTail } from './logs.ts';
 import { latestRelease } from './releases.ts';
 import { diffRuns, purgeRun } from './run-library.ts';
@@ -152,7 +153,7 @@ export function makeHandlers({ service, catalog, system, hub, tokens, works, upl
       tokens.set(token);
       return tokens.state();
     },
-    'rewards.list': async () => system.rewards(),
+    'rewards.list': async () => withOwnExamples(home, await system.rewards()),
     'rewards.score': async (input) => {
       const bytes = input.pictures.reduce((sum, each) => sum + Math.floor((each.data.length * 3) / 4) - 2, 0);
       if (bytes > MAX_SCORED_BYTES) throw new AppError('config', `The pictures have ${(bytes / 1e6).toFixed(1)} MB, at most ${MAX_SCORED_BYTES / 1e6} MB are scored at once.`, { hint: 'Score fewer of them at a time.' });

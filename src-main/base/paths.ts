@@ -1,5 +1,5 @@
 /**
- * Where the app keeps its data. Everything lives under one folder: history.sqlite, runs/, models/, engines/.
+ * Where the app keeps its data. Everything lives under one folder: history.sqlite, runs/, models/, engines/, examples/.
  */
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -19,3 +19,6 @@ export function drtuneHome(
   if (platform === 'win32') return join(env['APPDATA'] || join(user, 'AppData', 'Roaming'), 'DRTune Studio');
   return join(env['XDG_DATA_HOME'] || join(user, '.local', 'share'), 'drtune-studio');
 }
+
+/** Where the pictures are kept that a reward likes least and most. */
+export const ownExamplesFile = (home: string, reward: string): string => join(home, 'examples', `${reward}.json`);

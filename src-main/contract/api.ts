@@ -149,6 +149,15 @@ export const tokenStateSchema = z.object({
 });
 export type TokenState = z.infer<typeof tokenStateSchema>;
 
+const ownExample = z.object({ url: z.string().regex(/^data:image\/webp;base64,[\w+/]+={0,2}$/), value: z.number(), prompt: z.string() });
+/** Of a base model's own pictures, painted and scored on this machine, the ones a reward likes least and most. */
+export const ownExamplesSchema = z.object({
+  /** The base model, and by name the weights of the reward. */
+  model: z.string(), by: z.string(),
+  object: z.string().optional(), low: ownExample, high: ownExample,
+});
+export type OwnExamples = z.infer<typeof ownExamplesSchema>;
+
 export const rewardInfoSchema = z.object({
   name: z.string(), title: z.string(),
   /** One sentence. */
@@ -169,6 +178,8 @@ export const rewardInfoSchema = z.object({
   memory: z.string(),
   /** Pictures it likes least and most, below resources/, for a prompt where it reads one; `byHand` where people chose them and it scored none; null where there are none. */
   examples: z.object({ low: z.string(), high: z.string(), prompt: z.string().optional(), byHand: z.boolean().optional() }).nullable(),
+  /** Its own choice, once a model given to it has scored base pictures. */
+  own: ownExamplesSchema.optional(),
 });
 export type RewardInfo = z.infer<typeof rewardInfoSchema>;
 

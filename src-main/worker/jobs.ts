@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { AppError, errorLine } from '../base/errors.ts';
 import { watched, type Progress, type Work } from '../base/work.ts';
 import type { PreviewImage, ScoredPicture } from '../contract/api.ts';
+import type { RunConfig } from '../contract/run.ts';
 import type { Engine } from '../engine/engine.ts';
 import { adapterHash, atStrength, disposeAdapter } from '../pipeline/adapter.ts';
 import { readRunLora } from '../pipeline/lora-file.ts';
@@ -16,6 +17,7 @@ import { tf } from '../engine/tf.ts';
 import { imageEvent, paint, pictureText, samplePoints, writePicture, type SamplePoint } from '../train/samples.ts';
 import { openSession, type Session } from '../train/session.ts';
 import { train, type TrainDeps } from '../train/trainer.ts';
+import { keepOwnExamples, type ScoredBase } from './own-examples.ts';
 import type { FromTrainer, TrainerJob } from './protocol.ts';
 
 export type JobDeps = Pick<TrainDeps, 'appVersion' | 'now' | 'date' | 'memoryBytes' | 'stopRequested' | 'breathe'> & {
@@ -32,7 +34,7 @@ export async function* runJob(job: TrainerJob, deps: JobDeps): AsyncGenerator<Fr
     const engine = await deps.openEngine(job.config.engine, job.home);
     switch (job.kind) {
       case 'train': yield* trainJob(job, engine, { ...deps, work }); break;
-      case 'preview': yield* previewJob(job, engine, work); break;
+      case 'preview': yield* previewJob(job, engine, { ...deps, work }); break;
       case 'render': yield* renderJob(job, engine, work); break;
       case 'export': yield { type: 'exported', exported: await exportRunLora(engine, exportRequest(job.config, job), work) }; break;
       case 'score': yield* scoreJob(job, engine, work); break;
@@ -50,18 +52,29 @@ export function errorMessage(error: unknown): FromTrainer {
 
 async function* trainJob(job: Extract<TrainerJob, { kind: 'train' }>, engine: Engine, deps: JobDeps & { work: Work }): AsyncGenerator<FromTrainer> {
   const { config, home, runDir, resume } = job;
-  for await (const event of train(config, { ...deps, engine, home, runDir, resume })) yield { type: 'event', event };
+  const base: ScoredBase[] = [];
+  for await (const event of train(config, { ...deps, engine, home, runDir, resume })) {
+    if (event.type === 'image' && event.role === 'base') base.push({ ...event, file: join(runDir, event.file) });
+    if (event.type === 'sampled' && event.role === 'base') await keepExamples(home, config, base.splice(0), deps);
+    yield { type: 'event', event };
+  }
+}
+
+/** Examples are a help to those who choose: where they cannot be kept, the pictures themselves still count. */
+async function keepExamples(home: string, config: RunConfig, pictures: readonly ScoredBase[], { log }: JobDeps): Promise<void> {
+  await keepOwnExamples(home, config, pictures).catch((error: unknown) => log(`example pictures of rewards could not be kept: ${errorLine(error)}`));
 }
 
 /** Pictures of the base model for the first prompts, with their scores. */
-async function* previewJob(job: Extract<TrainerJob, { kind: 'preview' }>, engine: Engine, work: Work): AsyncGenerator<FromTrainer> {
-  const session = await openSession(job.config, { engine, home: job.home, work });
+async function* previewJob(job: Extract<TrainerJob, { kind: 'preview' }>, engine: Engine, deps: JobDeps & { work: Work }): AsyncGenerator<FromTrainer> {
+  const session = await openSession(job.config, { engine, home: job.home, work: deps.work });
   try {
     const points = samplePoints({ ...job.config, samplePrompts: job.count }, session.prompts, []);
     const images: PreviewImage[] = [];
     for await (const { prompt, seed, rewards, pixels } of paint(session, null, points, 'painting with the base model')) {
       images.push({ url: await dataUrl(pixels, session), prompt, seed, width: session.width, height: session.height, rewards });
     }
+    await keepExamples(job.home, job.config, images.map((each) => ({ ...each, file: Buffer.from(each.url.replace(/^[^,]*,/, ''), 'base64') })), deps);
     yield { type: 'preview', images };
   } finally {
     session.dispose();

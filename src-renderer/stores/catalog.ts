@@ -17,10 +17,7 @@ export const useCatalogStore = defineStore('catalog', () => {
 
   async function load(): Promise<void> {
     try {
-      const [rewardList, presetList, setList] = await Promise.all([
-        api.request('rewards.list', {}), api.request('presets.list', {}), api.request('prompts.sets', {}), loadModels(),
-      ]);
-      rewards.value = rewardList.map((reward) => ({ ...reward, color: rewardColor(reward.name, reward.color) }));
+      const [presetList, setList] = await Promise.all([api.request('presets.list', {}), api.request('prompts.sets', {}), loadModels(), loadRewards()]);
       presets.value = presetList;
       promptSets.value = setList;
       loaded.value = true;
@@ -28,6 +25,9 @@ export const useCatalogStore = defineStore('catalog', () => {
     } catch (cause) {
       error.value = words(cause);
     }
+  }
+  async function loadRewards(): Promise<void> {
+    rewards.value = (await api.request('rewards.list', {})).map((reward) => ({ ...reward, color: rewardColor(reward.name, reward.color) }));
   }
   let asked = 0;
   /** A list asked for later is never replaced by one asked for before. */
@@ -39,5 +39,5 @@ export const useCatalogStore = defineStore('catalog', () => {
   /** Grey until the list is there: a reward has one colour, and does not come by it in front of the user. */
   const color = (name: string): string => (!loaded.value && !error.value) ? 'var(--line-strong)' : rewardColor(name, rewardByName.value.get(name)?.color);
   const title = (name: string): string => fromMain(rewardByName.value.get(name)?.title ?? name);
-  return { models, rewards, presets, promptSets, loaded, error, rewardByName, load, loadModels, color, title };
+  return { models, rewards, presets, promptSets, loaded, error, rewardByName, load, loadModels, loadRewards, color, title };
 });

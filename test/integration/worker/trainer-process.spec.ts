@@ -1,10 +1,13 @@
 /** The trainer's process, forked as the app does it: one job, then `done` and a clean exit. */
 import { fork, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
+import { withOwnExamples } from '../../../src-main/app/own-examples.ts';
+import { ownExamplesFile } from '../../../src-main/base/paths.ts';
+import { rewardInfos } from '../../../src-main/rewards/index.ts';
 import type { FromTrainer, TrainerJob } from '../../../src-main/worker/protocol.ts';
 import { tinyClip, tinyConfig } from '../../helpers/tiny.ts';
 
@@ -65,6 +68,33 @@ describe('the trainer process', () => {
     expect(preview?.images.map((each) => each.prompt)).toEqual(['a red apple', 'two blue cats']);
     expect(preview?.images[0]!.url).toMatch(/^data:image\/png;base64,/);
     expect(Object.keys(preview!.images[0]!.rewards).sort()).toEqual(['brightness', 'symmetry']);
+  });
+
+  it('keeps of the base pictures those that a reward with a model of its own likes least and most, of a preview and of a run; a damaged file is none', async () => {
+    const networks = join(import.meta.dirname, '../../golden/rewards/networks');
+    const config = tinyConfig({ engine, iterations: 1, prompts: ['a red apple', 'two blue cats', 'the house'], heldOutPrompts: [], samplePrompts: 3,
+      rewards: [{ name: 'pickscore', weight: 1, model: join(networks, 'pickscore') }, { name: 'symmetry' }], heldOutRewards: [{ name: 'hpsv2.1', model: join(networks, 'hpsv21/HPS_tiny.pt') }, { name: 'clipscore', model: tinyClip, prompts: 'red' }] });
+    const own = join(home, 'own');
+    const kept = () => Object.fromEntries(withOwnExamples(own, rewardInfos()).flatMap((info) => (info.own ? [[info.name, info.own]] : [])));
+    expect(kept()).toEqual({});
+    const { messages, exit } = start({ kind: 'preview', config, count: 3, home: own });
+    expect(await exit).toBe(0);
+    const { images } = messages.find((each) => each.type === 'preview')!;
+    expect(Object.keys(kept())).toEqual(['hpsv2.1', 'pickscore']); // symmetry has pictures of the app's own, clipscore counts for a single one of these
+    for (const [name, { low, high, by }] of Object.entries(kept())) {
+      const values = images.map((each) => each.rewards[name]!);
+      expect([low.value, high.value, by]).toEqual([Math.min(...values), Math.max(...values), name === 'pickscore' ? 'pickscore' : 'HPS_tiny.pt']);
+      for (const { url, value, prompt } of [low, high]) {
+        const [small, ...large] = await Promise.all([url, ...images.map((each) => each.url)].map((each) => sharp(Buffer.from(each.split(',')[1]!, 'base64')).removeAlpha().raw().toBuffer()));
+        const apart = large.map((pixels) => pixels.reduce((sum, byte, i) => sum + Math.abs(byte - small![i]!), 0));
+        const nearest = images[apart.indexOf(Math.min(...apart))]!;
+        expect([nearest.rewards[name], nearest.prompt]).toEqual([value, prompt]);
+      }
+    }
+    for (const name of ['hpsv2.1', 'pickscore']) writeFileSync(ownExamplesFile(own, name), '{"model":');
+    expect(kept()).toEqual({});
+    expect(await start({ kind: 'train', config, runDir: join(own, 'runs/a'), home: own, resume: false }).exit).toBe(0);
+    expect(Object.keys(kept())).toEqual(['hpsv2.1', 'pickscore']);
   });
 
   it('renders a prompt with base and tuned weights', async () => {
