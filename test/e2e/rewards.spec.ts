@@ -1,8 +1,9 @@
-/** "Score my pictures" and the prompt lists of "New run", in a real browser against the served app with a trainer that only pretends. */
+/** "Score my pictures", the prompt lists of "New run" and the rewards' example pictures, in a real browser against the served app, with a trainer that only pretends but for the last. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findBrowser } from '../helpers/browser.ts';
+import { startServed } from '../helpers/served-app.ts';
 import { axeFindings, fillTinyRun, openStudio, type Studio } from './studio.ts';
 
 const browser = findBrowser();
@@ -122,5 +123,47 @@ describe.skipIf(!browser)('rewards and prompts on the pages', () => {
     await expect.poll(async () => (await draft()).optimizer.lr).toBeCloseTo(optimizer.lr / 2, 12);
     expect((await draft()).kl).toBe(kl > 0 ? kl : 0.1);
     expect(studio.complaints).toEqual([]);
+  });
+});
+
+describe.skipIf(!browser)('example pictures of a reward whose model is a download', { timeout: 120_000 }, () => {
+  it('are chosen by hand until its weights are there; then it chooses from the base pictures, and its choice is there next time', async () => {
+    const files = join(import.meta.dirname, '../golden/rewards/networks');
+    const studio = await openStudio(browser!, { start: (home) => startServed(home, ['--port', '0', '--files', files], {}, join(import.meta.dirname, '../../src-main/serve.ts')) });
+    try {
+      const { page, go } = studio;
+      await go('#/new');
+      await fillTinyRun(page, { name: 'Examples', model: 'starter', prompts: ['a red apple on a blue background', 'a cat face', 'a green tree'] });
+      const card = page.locator('[data-reward="pickscore"]');
+      const titles = () => card.locator('img').evaluateAll((all) => all.map((each) => each.getAttribute('title')!));
+      expect((await titles()).every((title) => title.includes('Chosen by hand'))).toBe(true);
+      await card.getByRole('button', { name: 'Use PickScore' }).click();
+      await card.getByPlaceholder('folder or file, needed').fill(join(files, 'pickscore'));
+      await card.getByPlaceholder('folder or file, needed').blur();
+      await page.getByRole('button', { name: 'Make base pictures' }).click();
+      await expect.poll(async () => (await titles()).join(), { timeout: 90_000 }).toContain('scored by pickscore');
+      const [low, high] = (await titles()).map((title) => Number(/: (−?[\d.]+): /.exec(title)![1]!.replace('−', '-')));
+      expect(low).toBeLessThan(high!);
+      const shoot = async (name: string, item: ReturnType<typeof page.locator>) => {
+        if (process.env['SHOTS']) for (const [theme, width] of [['light', 1440], ['dark', 900]] as const) {
+          await page.evaluate((to) => (document.documentElement.dataset['theme'] = to), theme);
+          await page.setViewportSize({ width, height: 900 });
+          await item.scrollIntoViewIfNeeded();
+          await page.screenshot({ path: `${process.env['SHOTS']}/${name}-${theme}.png` });
+        }
+      };
+      await shoot('picker', card);
+      await page.reload();
+      await go('#/rewards');
+      const listed = page.locator('li', { has: page.getByRole('heading', { name: 'PickScore' }) });
+      await listed.getByText('Its own choice of the base pictures of starter; scored by pickscore').waitFor();
+      expect(await listed.locator('img').evaluateAll((all) => all.map((each) => (each as HTMLImageElement).naturalWidth))).toEqual([64, 64]);
+      await page.locator('li', { has: page.getByRole('heading', { name: 'ImageReward' }) }).getByText('Once it is downloaded').waitFor();
+      await shoot('rewards', listed);
+      expect(await axeFindings(page)).toEqual([]);
+      expect(studio.complaints).toEqual([]);
+    } finally {
+      await studio.close();
+    }
   });
 });
