@@ -54,6 +54,13 @@ export function diskError(file: string, cause: unknown, { need, then = 'try agai
   return new AppError('disk', `${file} could not be written: ${words}${room}.`, { hint: full ? `Free some space in ${dirname(file)}, then ${then}.` : `Check free space and permissions, then ${then}.`, cause });
 }
 
+/** An error told by the name a file or folder will have: nobody knows the temporary one it has while it is written. */
+export function byFinalName(error: unknown, temporary: string, final: string): unknown {
+  if (!(error instanceof AppError) || !error.line.includes(temporary)) return error;
+  const { code, message, hint } = error;
+  return new AppError(code, message.replaceAll(temporary, final), { ...(hint !== undefined && { hint: hint.replaceAll(temporary, final) }), cause: error });
+}
+
 /** Writes a file and flushes it. */
 function writeFlushed(file: string, content: Uint8Array | string, mode?: number): void {
   const bytes = typeof content === 'string' ? Buffer.from(content) : content;

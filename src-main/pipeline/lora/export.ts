@@ -5,6 +5,7 @@
  */
 import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { byFinalName, diskError } from '../../base/atomic.ts';
 import { freeBytes } from '../../base/disk.ts';
 import { AppError } from '../../base/errors.ts';
 import { stepping, unwatched, type Work } from '../../base/work.ts';
@@ -122,6 +123,8 @@ export async function exportRunLora(engine: Engine, request: ExportRequest, work
     const bytes = settle(staging, place, format);
     done = true;
     return { format, path: place.path, bytes, modules: Object.values(set).reduce((sum, adapter) => sum + Object.keys(adapter.modules).length, 0), weights: lorasHash(set).slice(0, 16), ...result };
+  } catch (error) {
+    throw byFinalName(error, staging, place.folder);
   } finally {
     pipeline?.dispose();
     disposeLoras(set);
@@ -262,7 +265,7 @@ function settle(staging: string, { folder }: Place, format: ExportFormat): numbe
     }
     return bytes;
   } catch (cause) {
-    throw new AppError('disk', `The export could not be moved to ${folder}: ${(cause as Error).message}.`, { hint: 'Check permissions.', cause });
+    throw diskError(folder, cause);
   }
 }
 

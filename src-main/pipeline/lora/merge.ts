@@ -2,9 +2,9 @@
  * A LoRA merged into its base model: W + scale B A (or what DoRA and LoKr make of W) in float32, written in the type the base file has, one tensor at a time. A diffusers
  * folder or a file in the original layout becomes either. Source: peft tuners/lora/layer.py get_delta_weight.
  */
-import { cpSync, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, extname, join, relative } from 'node:path';
-import { writeWhole } from '../../base/atomic.ts';
+import { diskError, writeWhole } from '../../base/atomic.ts';
 import { AppError } from '../../base/errors.ts';
 import { allSteps } from '../../base/work.ts';
 import { readFloatsSync, scope } from '../../engine/scope.ts';
@@ -195,7 +195,6 @@ function* folderToFolder(files: ModelFiles, set: LoraSet, out: string, lora: str
   for (const file of copied(files)) {
     if (pickled.has(dirname(file)) && weightEnds.test(file)) continue;
     const to = join(out, relative(files.path, file));
-    makeFolder(dirname(to));
     const adapter = rewritten.get(file);
     if (adapter) yield* rewrite(file, to, adapter, lora);
     else {
@@ -206,6 +205,7 @@ function* folderToFolder(files: ModelFiles, set: LoraSet, out: string, lora: str
 }
 
 function* rewrite(file: string, to: string, adapter: Adapter, lora: string): Generator<number, void> {
+  makeFolder(dirname(to));
   using source = openTensorFile(file);
   yield* writingTensors(to, toWrite(mergedSource(source, adapter)), { format: 'pt', ...source.metadata, ...notes(lora) });
 }
@@ -307,20 +307,26 @@ export function makeFolder(folder: string): string | undefined {
   try {
     return mkdirSync(folder, { recursive: true });
   } catch (cause) {
-    throw new AppError('disk', `The folder ${folder} cannot be made: ${(cause as Error).message}.`, { hint: 'Check free space and permissions.', cause });
+    throw diskError(folder, cause);
   }
 }
 
-/** A file or folder; links become what they lead to. */
+/** A file or folder; links become what they lead to. File by file, as Node's own copy of a folder calls a full disk an input error. */
 function copy(from: string, to: string): void {
+  if (statSync(from).isDirectory()) return filesBelow(from, 0).forEach((file) => copy(file, join(to, relative(from, file))));
+  makeFolder(dirname(to));
   try {
-    cpSync(from, to, { recursive: true, dereference: true });
+    copyFileSync(from, to);
   } catch (cause) {
-    throw new AppError('disk', `${from} could not be copied to ${to}: ${(cause as Error).message}.`, { hint: 'Check free space and permissions.', cause });
+    throw diskError(to, cause);
   }
 }
 
 function writeText(path: string, text: string): void {
   makeFolder(dirname(path));
-  writeWhole(path, text);
+  try {
+    writeWhole(path, text);
+  } catch (cause) {
+    throw diskError(path, cause);
+  }
 }

@@ -19,9 +19,10 @@ import type { Engine } from '../../../src-main/engine/engine.ts';
 import { tensorCount } from '../../../src-main/engine/scope.ts';
 import { openEngine } from '../../../src-main/engine/select.ts';
 import { openHistory } from '../../../src-main/history/database.ts';
+import { exportRunLora } from '../../../src-main/pipeline/lora/export.ts';
 import { train } from '../../../src-main/train/trainer.ts';
 import { config as fakeConfig, until } from '../../helpers/temp-home.ts';
-import { tinyConfig } from '../../helpers/tiny.ts';
+import { tinyConfig, tinyPipeline } from '../../helpers/tiny.ts';
 
 const disk = mkdtempSync(join(tmpdir(), 'drtune-full-'));
 const mounted = process.platform === 'linux' && spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=6m', 'tmpfs', disk]).status === 0;
@@ -101,6 +102,26 @@ describe.skipIf(!mounted)('a full disk', () => {
       message: expect.stringMatching(/^\S*\/large\/checkpoints\/step-000001\/state\.safetensors could not be written: ENOSPC: no space left on device \(it takes 1\.\d MB, [1-9]\d* kB are free\)\.$/) as string,
     });
     expect(filesBelow(join(runDir, 'checkpoints'))).toEqual([]);
+  });
+
+  it('under an export of any form: one line by the name that was asked for, and nothing is left', async () => {
+    const runDir = join(disk, 'whole');
+    await run(tiny, runDir, false);
+    const request = { model: { name: 'tiny', path: tinyPipeline }, checkpoint: join(runDir, 'checkpoints/step-000002/lora.safetensors'), prompt: 'a', run: 'r', step: 2 };
+    for (const [format, out, places] of [['diffusers', 'a.safetensors', [0, 8192]], ['kohya', 'b.safetensors', [0, 8192]], ['peft', 'c', [0, 4096]], ['merged', 'd', [800_000, 1_300_000]], ['merged', 'e.safetensors', [900_000]]] as const) {
+      for (const bytes of places) {
+        makeRoom();
+        const wanted = join(disk, 'exports', out);
+        // merged models look first whether there is room: others take it after that
+        const work = { at: async (what: string) => void (what === (format === 'merged' ? 'merging and writing' : 'writing') && readdirSync(disk).includes('ballast') === false && leave(bytes)) };
+        const error = await exportRunLora(engine, { ...request, format, out: wanted }, work).then(() => null, (thrown: unknown) => thrown);
+        expect(error, String((error as AppError | null)?.line)).toMatchObject({ code: 'disk', message: expect.stringMatching(/could not be written: ENOSPC: .* (is|are) free\)\.$/) as string });
+        const { message, hint } = error as AppError;
+        expect(message.startsWith(wanted.replace('.safetensors', '')) || wanted.startsWith(message.split(' could')[0]!), message).toBe(true); // a tokenizer lies beside a model's file
+        expect(`${message} ${hint}`).not.toMatch(/\.part|\.tmp/);
+        expect(readdirSync(disk).sort()).toEqual(['ballast', 'whole']);
+      }
+    }
   });
 
   it.each([0, 4096, 40_960, 163_840])('under the app, %i bytes left: the run says so while it lasts, ends in a right state, and goes on with room', async (bytes) => {
