@@ -22,10 +22,17 @@ export function spreadsOf(detail: RunDetail): Readonly<Record<string, number>> {
 }
 
 /**
- * Settings that go on more gently: half the learning rate, and some pull to the base where there was none; from a checkpoint's weights where
- * its file is named. The file knows its scale: an alpha of the settings would undo a rank-stabilised one.
+ * Settings that do what a run's alarms advise: half the learning rate, more pull to the base, a random crop where the pictures filled with
+ * texture, held-out rewards that fell trained too; from a checkpoint's weights where its file is named. The file knows its scale: an alpha of
+ * the settings would undo a rank-stabilised one.
  */
-export function gentler(config: RunConfig, loraFile?: string): RunConfig {
+export function gentler({ config, alarms }: Pick<RunDetail, 'config' | 'alarms'>, loraFile?: string): RunConfig {
   const { alpha: _, ...lora } = config.lora;
-  return { ...config, lora: loraFile === undefined ? config.lora : { ...lora, initFile: loraFile }, optimizer: { ...config.optimizer, lr: config.optimizer.lr / 2 }, kl: config.kl > 0 ? config.kl : 0.1 };
+  const raised = new Set(alarms.map((alarm) => alarm.kind));
+  const fell = config.heldOutRewards.filter((term) => raised.has(`held-out:${term.name}`));
+  return {
+    ...config, lora: loraFile === undefined ? config.lora : { ...lora, initFile: loraFile }, optimizer: { ...config.optimizer, lr: config.optimizer.lr / 2 }, kl: config.kl > 0 ? 2 * config.kl : 0.1,
+    augment: raised.has('noise') ? { crop: Math.max(8, config.augment.crop) } : config.augment,
+    rewards: [...config.rewards, ...fell], heldOutRewards: config.heldOutRewards.filter((term) => !fell.includes(term)),
+  };
 }

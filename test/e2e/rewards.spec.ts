@@ -121,7 +121,7 @@ describe.skipIf(!browser)('rewards and prompts on the pages', () => {
     await page.getByRole('button', { name: /^(Go back to step \d+|Start again, gentler)$/ }).click({ timeout: 30_000 });
     await page.waitForURL(/#\/new$/);
     await expect.poll(async () => (await draft()).optimizer.lr).toBeCloseTo(optimizer.lr / 2, 12);
-    expect((await draft()).kl).toBe(kl > 0 ? kl : 0.1);
+    expect((await draft()).kl).toBe(kl > 0 ? 2 * kl : 0.1);
     expect(studio.complaints).toEqual([]);
   });
 });

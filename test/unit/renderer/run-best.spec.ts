@@ -20,11 +20,19 @@ describe('the best checkpoint', () => {
 
   it('is gone on from with its weights and gentler settings', () => {
     const before = config();
-    const after = gentler(before, '/runs/r/lora.safetensors');
+    const from = (change = {}, file?: string) => gentler({ config: { ...before, ...change }, alarms: [] }, file);
+    const after = from({}, '/runs/r/lora.safetensors');
     expect(after).toMatchObject({ lora: { initFile: '/runs/r/lora.safetensors', rank: before.lora.rank }, optimizer: { lr: before.optimizer.lr / 2 }, kl: 0.1 });
-    expect(gentler({ ...before, kl: 0.5 }, 'x').kl).toBe(0.5);
-    expect(gentler({ ...before, lora: { ...before.lora, alpha: 4, rankStabilized: true } }, 'x').lora).not.toHaveProperty('alpha');
-    expect(gentler(before)).toEqual({ ...before, optimizer: { ...before.optimizer, lr: before.optimizer.lr / 2 }, kl: 0.1 });
+    expect(from({ kl: 0.5 }).kl).toBe(1);
+    expect(from({ lora: { ...before.lora, alpha: 4, rankStabilized: true } }, 'x').lora).not.toHaveProperty('alpha');
+    expect(from()).toEqual({ ...before, optimizer: { ...before.optimizer, lr: before.optimizer.lr / 2 }, kl: 0.1 });
+  });
+
+  it('is gone on from with what the alarms advise: a crop against texture, a held-out reward that fell is trained', () => {
+    const before = config({ rewards: [{ name: 'sharpness', weight: 1 }], heldOutRewards: [{ name: 'clipscore', weight: 0.5 }, { name: 'brightness', weight: 1 }] });
+    const alarms = ['noise', 'held-out:clipscore', 'saturation'].map((kind) => ({ step: 5, kind, message: '', remedy: '' }));
+    expect(gentler({ config: before, alarms })).toMatchObject({ augment: { crop: 8 }, rewards: [{ name: 'sharpness' }, { name: 'clipscore', weight: 0.5 }], heldOutRewards: [{ name: 'brightness' }] });
+    expect(gentler({ config: { ...before, augment: { crop: 20 } }, alarms }).augment.crop).toBe(20);
   });
 });
 
