@@ -34,3 +34,16 @@ export function newestCheckpoint(folder: string): number {
     return 0;
   }
 }
+
+/** Whether there are checkpoints, and all without what going on needs: those of an imported run are weights alone. */
+function weightsAlone(folder: string): boolean {
+  const checkpoints = join(folder, 'checkpoints');
+  if (!existsSync(checkpoints)) return false;
+  const folders = readdirSync(checkpoints, { withFileTypes: true }).filter((each) => each.isDirectory() && /^step-\d+$/.test(each.name));
+  return folders.length > 0 && !folders.some(({ name }) => existsSync(join(checkpoints, name, 'checkpoint.json')));
+}
+
+/** @throws AppError('run') for a run that cannot go on, before anything of it is changed */
+export function assertResumable(folder: string, name: string): void {
+  if (weightsAlone(folder)) throw new AppError('run', `The run "${name}" was imported, with its weights and without what going on needs.`, { hint: 'Train anew with its settings; lora.initFile may begin with its LoRA.' });
+}

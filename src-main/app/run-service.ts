@@ -14,7 +14,7 @@ import { thisOwner } from '../history/owner.ts';
 import { Works } from './works.ts';
 import { configOf, type RunRow } from '../history/runs.ts';
 import { Lane, type SmallJob } from './lane.ts';
-import { fileInside, newestCheckpoint } from './run-folders.ts';
+import { assertResumable, fileInside, newestCheckpoint } from './run-folders.ts';
 import type { Recorded, RunRecorder } from './run-recorder.ts';
 import { exportPlace } from './run-library.ts';
 import { smallJob, type SmallJobResult } from './small-jobs.ts';
@@ -120,6 +120,7 @@ export class RunService {
     const row = this.recorder.runs.get(id);
     if (row.deleted_at !== null) throw new AppError('run', `The run "${row.name}" is in the trash.`, { hint: 'Restore it first.' });
     if (row.state === 'running' || row.state === 'queued') throw new AppError('busy', `The run "${row.name}" is already ${row.state}.`);
+    assertResumable(this.recorder.runDir(id), row.name);
     const config = configOf(row);
     const last = newestCheckpoint(this.recorder.runDir(id));
     const target = iterations ?? config.iterations;

@@ -60,11 +60,14 @@ function inlined(reference: string): string | undefined {
   return type && size <= MOST.inlineBytes ? `data:image/${type};base64,${readFileSync(reference).toString('base64')}` : undefined;
 }
 
-/** Paths of this machine have no meaning on another, and are nobody's business there: lists are written out, files go by their name. */
-function portable(config: RunConfig, lists: Partial<Pick<Manifest, 'prompts' | 'heldOutPrompts'>>): RunConfig {
+/**
+ * Paths of this machine have no meaning on another, and are nobody's business there: lists are written out, files go by their name.
+ * @param picture what becomes of a reference picture; its name where that is nothing
+ */
+function portable(config: RunConfig, lists: Partial<Pick<Manifest, 'prompts' | 'heldOutPrompts'>>, picture: (reference: string) => string | undefined): RunConfig {
   const name = (path: string): string => (/[/\\]/.test(path) ? (path.split(/[/\\]/).findLast(Boolean) ?? path) : path);
   const term = <T extends RunConfig['rewards'][number]>(each: T): T => ({
-    ...each, ...(each.model !== undefined && { model: name(each.model) }), ...(each.reference !== undefined && { reference: inlined(each.reference) ?? name(each.reference) }), ...(each.head !== undefined && { head: name(each.head) }),
+    ...each, ...(each.model !== undefined && { model: name(each.model) }), ...(each.reference !== undefined && { reference: picture(each.reference) ?? name(each.reference) }), ...(each.head !== undefined && { head: name(each.head) }),
   });
   const list = (value: string | string[], read: readonly string[] | undefined): string | string[] => (typeof value === 'string' && !value.startsWith('set:') ? (read ? [...read] : name(value)) : value);
   return {
@@ -103,7 +106,7 @@ export async function shareRun(recorder: RunRecorder, id: string, path: string, 
   const start = own.lora.initFile !== undefined && existsSync(own.lora.initFile);
   if (start) add(START, own.lora.initFile!);
   // Seeds that a file gave its prompts are in the manifest's config.
-  const config = portable({ ...own, sampleSeeds: manifest.config?.sampleSeeds ?? own.sampleSeeds }, manifest);
+  const config = portable({ ...own, sampleSeeds: manifest.config?.sampleSeeds ?? own.sampleSeeds }, manifest, inlined);
   // Files are told by their names: where they lay is nobody's business elsewhere.
   const inputs = Object.fromEntries(Object.entries(manifest.inputs ?? {}).map(([file, sum]) => [isAbsolute(file) ? basename(file) : file, sum]));
   const pictures: Sheet['images'] = [];
@@ -186,7 +189,8 @@ function readSheet(path: string, file: ReadableFile, entries: ReadonlyMap<string
   }
   const parsed = sheetSchema.safeParse(raw);
   if (!parsed.success) throw refuse(path, `${SHEET}: ${describeIssues(parsed.error).slice(0, 300)}`);
-  const sheet = parsed.data;
+  // No config of another machine makes this one read a file by its path: what names one is left with its name.
+  const sheet = { ...parsed.data, config: portable(parsed.data.config, {}, (reference) => (isInlinePicture(reference) ? reference : undefined)) };
   const weights = [...entries.keys()].filter((name) => WEIGHTS.test(name));
   if (sheet.checkpoint && weights.length === 0) throw refuse(path, 'the weights of its checkpoint are missing');
   const wanted = [...(sheet.checkpoint ? weights : []), ...(sheet.start ? [START] : []), ...sheet.images.map((each) => each.file)];

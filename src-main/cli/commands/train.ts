@@ -1,5 +1,6 @@
 /** Tunes a model and keeps the run in the history. */
 import { resolve } from 'node:path';
+import { assertResumable } from '../../app/run-folders.ts';
 import { RunRecorder } from '../../app/run-recorder.ts';
 import { AppError, errorLine } from '../../base/errors.ts';
 import type { RunConfig } from '../../contract/run.ts';
@@ -77,6 +78,7 @@ function takeUp(recorder: RunRecorder, args: Arguments, text: string, home: stri
   if (state === 'running' || state === 'queued') {
     throw new AppError('busy', `The run "${name}" is ${state}.`, { hint: 'If the process that ran it is gone, open the app once: it finds such runs.' });
   }
+  assertResumable(recorder.runDir(id), name);
   const raw = structuredClone(configOf(recorder.runs.get(id))) as Record<string, unknown>;
   for (const assignment of args.texts('set')) applySet(raw, assignment);
   const config = checkConfig(raw);

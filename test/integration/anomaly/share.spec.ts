@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { RunRecorder } from '../../../src-main/app/run-recorder.ts';
+import { RunService } from '../../../src-main/app/run-service.ts';
 import { importRun, shareRun } from '../../../src-main/app/share-run.ts';
 import { writeStoredZip, type ZipPart } from '../../../src-main/app/stored-zip.ts';
 import { openReadable } from '../../../src-main/weights/read.ts';
@@ -68,6 +69,39 @@ describe('a shared run', () => {
     expect(readFileSync(join(other.runDir(copy), other.images.get(after.images[1]!.id).file)).equals(png(2))).toBe(true);
     expect(readFileSync(file).includes('/home/someone')).toBe(false);
     expect(await importRun(other, file)).not.toBe(copy); // a second time it is a second run
+    recorder.close();
+    other.close();
+  });
+
+  it('that names files of the machine it comes to has them read nowhere: names are left of their paths', async () => {
+    const { recorder, file } = await shared();
+    const { sheet, parts } = contents(file);
+    const secret = join(tempHome(), 'secret.png');
+    writeFileSync(secret, png(0));
+    const own = sheet['config'] as Record<string, unknown>;
+    Object.assign(own, {
+      model: '//evil/share/model', prompts: '/etc/passwd', heldOutPrompts: '..\\..\\held.txt', lora: { ...(own['lora'] as object), initFile: secret },
+      rewards: [{ name: 'reference', weight: 1, reference: secret }, { name: 'aesthetic', weight: 1, model: '/home/me/clip', head: '/home/me/head.pt' }],
+    });
+    write(file, sheet, parts);
+    const other = RunRecorder.open(tempHome());
+    const id = await importRun(other, file);
+    const { config: arrived } = other.detail(id);
+    expect(arrived).toMatchObject({ model: 'model', prompts: 'passwd', heldOutPrompts: 'held.txt', lora: { initFile: 'secret.png' }, rewards: [{ reference: 'secret.png' }, { model: 'clip', head: 'head.pt' }] });
+    expect(readFileSync(join(other.runDir(id), 'manifest.json'), 'utf8')).not.toMatch(/evil|etc\/|base64/);
+    recorder.close();
+    other.close();
+  });
+
+  it('that was imported is not gone on with: that is said before anything of it is changed', async () => {
+    const { recorder, file } = await shared();
+    const other = RunRecorder.open(tempHome());
+    const id = await importRun(other, file);
+    const before = other.detail(id);
+    const service = new RunService({ recorder: other, launch: () => { throw new Error('nothing is to be started'); }, publish: () => {} });
+    expect(() => service.resume(id, 50)).toThrow('The run "a run to share" was imported, with its weights and without what going on needs.');
+    expect(other.detail(id)).toEqual(before);
+    await service.close(100);
     recorder.close();
     other.close();
   });
