@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { AppError } from '../base/errors.ts';
-import { openWeightFolder } from '../weights/folder.ts';
+import { openWeightFolder, weightFiles, type FolderOptions } from '../weights/folder.ts';
 import { loadClipTokenizer } from './clip-tokenizer.ts';
 import { ConfigReader, readJson, type JsonRecord } from './config.ts';
 import type { Architecture, ModelFiles, PartName } from './model-files.ts';
@@ -27,7 +27,24 @@ const partClasses = {
 export function openModelFiles(path: string): ModelFiles {
   const absolute = resolve(path);
   if (!existsSync(absolute)) throw new AppError('weights', `There is no model ${absolute}.`, { hint: 'Name a folder in diffusers format, or a .safetensors or .ckpt file.' });
-  return statSync(absolute).isDirectory() ? openDiffusersFolder(absolute) : openSingleFile(absolute);
+  return statSync(absolute).isDirectory() ? openDiffusersFolder(absolute) : unchanged(openSingleFile(absolute), () => [absolute]);
+}
+
+/** Parts leave memory and come back: they are the same then, or refused. @param filesOf files that hold a part's weights */
+function unchanged(files: ModelFiles, filesOf: (part: PartName) => readonly string[]): ModelFiles {
+  const seen = new Map<string, string>();
+  return {
+    ...files,
+    open(part) {
+      for (const file of filesOf(part)) {
+        const { size, mtimeMs } = statSync(file);
+        const now = `${size} ${mtimeMs}`;
+        if ((seen.get(file) ?? now) !== now) throw new AppError('weights', `${file} changed while it was in use.`, { hint: 'Put the file back as it was, or start a new run with it.' });
+        seen.set(file, now);
+      }
+      return files.open(part);
+    },
+  };
 }
 
 function openDiffusersFolder(path: string): ModelFiles {
@@ -40,15 +57,16 @@ function openDiffusersFolder(path: string): ModelFiles {
   const index = readJson(join(path, 'model_index.json'));
   const config = (part: PartName): ConfigReader => new ConfigReader(join(path, part, 'config.json'));
   const schedulerPath = join(path, 'scheduler', 'scheduler_config.json');
-  return {
+  const weights = (part: PartName): FolderOptions => ({
+    what: part === 'unet' ? 'the UNet' : part === 'vae' ? 'the VAE' : part, stem: part.startsWith('text_encoder') ? 'model' : 'diffusion_pytorch_model',
+  });
+  return unchanged({
     path, index, config,
     architecture: architectureOf(path, index, config),
     scheduler: { config: readJson(schedulerPath), path: schedulerPath },
-    open: (part) => openWeightFolder(join(path, part), {
-      what: part === 'unet' ? 'the UNet' : part === 'vae' ? 'the VAE' : part, stem: part.startsWith('text_encoder') ? 'model' : 'diffusion_pytorch_model',
-    }),
+    open: (part) => openWeightFolder(join(path, part), weights(part)),
     tokenizer: (encoder, positions) => loadClipTokenizer(join(path, encoder.replace('text_encoder', 'tokenizer')), positions),
-  };
+  }, (part) => weightFiles(join(path, part), weights(part)));
 }
 
 function architectureOf(path: string, index: JsonRecord, config: (part: PartName) => ConfigReader): Architecture {

@@ -144,6 +144,33 @@ describe('files that change under a run', () => {
     expect(readFileSync(join(runDir, 'manifest.json'), 'utf8')).toBe(manifest);
     expect(readdirSync(join(runDir, 'checkpoints'))).toHaveLength(2);
   });
+
+  it('weights that are read anew at every step: the run ends by their name, and with the file as it was goes on to the same end', async () => {
+    const model = join(home, 'read-anew');
+    cpSync(tinyPipeline, model, { recursive: true });
+    const config = { ...tiny, model, memory: 'low' as const };
+    const whole = await run(config);
+    expect(whole.events.find((each) => each.type === 'plan')).toMatchObject({ plan: { vaeWeights: 'leave' } });
+    const file = join(model, 'vae/diffusion_pytorch_model.safetensors');
+    const before = readFileSync(file);
+    const runDir = join(home, `run-${runs++}`);
+    const change = async (): Promise<void> => {
+      for await (const event of train(config, {
+        engine, home, runDir, resume: false, appVersion: 'test', now: () => 0, date: () => '', memoryBytes: () => 1, log: () => {}, breathe: async () => {}, stopRequested: () => false,
+      })) {
+        if (event.type !== 'checkpoint' || event.step !== 1) continue;
+        chmodSync(file, 0o644);
+        writeFileSync(file, Buffer.from(before).fill(1, before.length - 1));
+      }
+    };
+    const alive = tensorCount();
+    await expect(change()).rejects.toMatchObject({ code: 'weights', message: `${file} changed while it was in use.`, hint: 'Put the file back as it was, or start a new run with it.' });
+    expect(tensorCount()).toBe(alive);
+    expect(readdirSync(join(runDir, 'checkpoints'))).toEqual(['step-000001']);
+    writeFileSync(file, before);
+    await run(config, runDir, true);
+    expect(lora(runDir, 2).equals(lora(whole.runDir, 2))).toBe(true);
+  });
 });
 
 /** A service whose trainer is a port of the test's own. */
