@@ -73,10 +73,10 @@ export function useCompare() {
   const nearA = (key: string) => imageA(key) ?? nearestImage(detailA.value, a.value, key);
   const nearB = (key: string) => imageB(key) ?? nearestImage(detailB.value, b.value, key);
 
-  /** Paints both sides of a prompt and seed, as far as they are missing. */
-  async function paint(prompt: string, seed: number): Promise<void> {
+  /** Paints both sides of a prompt and seed, as far as they are missing; false where that was not to be. */
+  async function paint(prompt: string, seed: number): Promise<boolean> {
     const key = pictureKey({ prompt, seed });
-    if (painting.has(key)) return;
+    if (painting.has(key)) return true;
     painting.add(key);
     try {
       const wanted = [{ side: a.value, there: imageA(key) }, { side: b.value, there: imageB(key) }].filter((one) => one.side && !one.there && canPaint(one.side === a.value ? detailA.value : detailB.value, one.side)).map((one) => one.side!);
@@ -90,8 +90,10 @@ export function useCompare() {
         const rows = await api.request('runs.render', { id: side.run, prompt, seed, ...(side.step === 'base' ? { step: 0 } : { step: side.step, strength: side.strength, loraFrom: side.loraFrom ?? 0 }) });
         details.addImages(side.run, rows);
       }
+      return true;
     } catch (cause) {
       toasts.fail(cause);
+      return false;
     } finally {
       painting.delete(key);
     }

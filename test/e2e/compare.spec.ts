@@ -111,7 +111,16 @@ describe.skipIf(!browser)('comparing and looking back', { timeout: 60_000 }, () 
     await expect.poll(() => dividers.count()).toBe(0);
     await page.keyboard.up('f');
     await expect.poll(() => dividers.count()).toBe(3);
+    await page.keyboard.press('[');
+    await expect.poll(() => page.locator('[data-test="grid"]').getByText('step 4').count(), { timeout: 20_000 }).toBeGreaterThan(0); // the steps are there as well
+    await page.keyboard.press(']');
     expect(await axeFindings(page)).toEqual([]);
+    // A prompt is typed beside the pair; Escape gives the keys back to the page.
+    await page.keyboard.press('n');
+    await page.waitForFunction(() => document.activeElement?.id === 'new-prompt');
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('g');
+    await dividers.first().waitFor();
     await page.keyboard.press('g');
   });
 
@@ -151,7 +160,11 @@ describe.skipIf(!browser)('comparing and looking back', { timeout: 60_000 }, () 
     await page.reload();
     await page.getByRole('button', { name: 'Vote blind' }).click();
     await dialog.getByText('2 of 3').waitFor();
-    await page.keyboard.press(' ');
+    await dialog.getByRole('button', { name: 'cannot tell' }).click();
+    await dialog.getByText('3 of 3').waitFor();
+    await dialog.getByRole('button', { name: 'take back' }).click();
+    await dialog.getByText('2 of 3').waitFor();
+    await page.keyboard.press(' '); // the focus was not left on the button
     await dialog.getByText('3 of 3').waitFor();
     await page.keyboard.press('s');
     await dialog.getByText(/too few votes to tell/).waitFor();

@@ -145,6 +145,19 @@ describe.skipIf(!browser)('long work on the pages', { timeout: 60_000 }, () => {
     expect(await dialog.getByRole('alert').count()).toBe(0);
   });
 
+  it('what Compare paints shows its bar beside the pictures, not in the tray that would move them', async () => {
+    const { page, go } = studio;
+    const { id } = (await client.ask('runs.list', { search: 'afar' }))[0]!;
+    await page.keyboard.press('Escape');
+    await go(`/compare?run=${id}`);
+    await page.getByLabel('New prompt').fill('a white ferry');
+    await page.getByLabel('New prompt').press('Enter');
+    await bar('render').waitFor();
+    expect(await bar('render').evaluateAll((bars) => bars.map((each) => each.closest('aside') !== null))).toEqual([true]);
+    await bar('render').getByRole('button', { name: /^Cancel/ }).click();
+    await bar('render').waitFor({ state: 'detached' });
+  });
+
   it('complains of nothing', () => {
     expect(studio.complaints.filter((line) => !/400|spoiled/.test(line))).toEqual([]);
     writeFileSync(join(studio.home, 'done'), '');
