@@ -77,7 +77,7 @@ export function picturesBefore(runDir: string, step: number): TrainerEventOf<'im
 export function modelFiles(folder: string): Record<string, string> {
   if (!statSync(folder).isDirectory()) return { [basename(folder)]: folder };
   const files = readdirSync(folder, { withFileTypes: true, recursive: true }).map((entry) => join(entry.parentPath, entry.name));
-  return Object.fromEntries(files.filter((file) => /\.(safetensors|bin|json|txt)$/.test(file) && statSync(file).isFile()).map((file) => [relative(folder, file), file]));
+  return Object.fromEntries(files.filter((file) => /\.(safetensors|bin|pt|pth|ckpt|json|txt)$/.test(file) && statSync(file).isFile()).map((file) => [relative(folder, file), file]));
 }
 
 /** sha256 of files by name. @throws AppError('cancelled') */

@@ -185,9 +185,12 @@ async function openRun(session: Session, deps: TrainDeps, begunMs: number): Prom
 
 function inputsOf({ config, pipeline, work }: Session): Promise<Record<string, string>> {
   const lists = [config.prompts, config.heldOutPrompts].flatMap((each) => (typeof each === 'string' ? [promptFile(each)] : []));
-  const references = [...config.rewards, ...config.heldOutRewards].flatMap(({ reference = '' }) => (reference === '' || isInlinePicture(reference) ? [] : [reference]));
-  const files = [...lists, ...references, ...(config.lora.initFile === undefined ? [] : [config.lora.initFile])];
-  return hashFiles({ ...modelFiles(pipeline.info.path), ...Object.fromEntries(files.map((file) => [file, file])) }, work);
+  const terms = [...config.rewards, ...config.heldOutRewards];
+  const references = terms.flatMap(({ reference = '' }) => (reference === '' || isInlinePicture(reference) ? [] : [reference]));
+  const heads = terms.flatMap(({ head }) => (head === undefined ? [] : [head]));
+  const files = [...lists, ...references, ...heads, ...(config.lora.initFile === undefined ? [] : [config.lora.initFile])];
+  const models = terms.flatMap(({ name, model }) => (model === undefined ? [] : Object.entries(modelFiles(model)).map(([file, path]) => [`${name}: ${file}`, path] as const)));
+  return hashFiles({ ...modelFiles(pipeline.info.path), ...Object.fromEntries(models), ...Object.fromEntries(files.map((file) => [file, file])) }, work);
 }
 
 async function* loop(run: Run): AsyncGenerator<TrainerEvent> {

@@ -1,6 +1,6 @@
 /** The trainer's process, forked as the app does it: one job, then `done` and a clean exit. */
 import { fork, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -9,6 +9,8 @@ import { withOwnExamples } from '../../../src-main/app/own-examples.ts';
 import { ownExamplesFile } from '../../../src-main/base/paths.ts';
 import { rewardInfos } from '../../../src-main/rewards/index.ts';
 import type { FromTrainer, TrainerJob } from '../../../src-main/worker/protocol.ts';
+import { sha256Of } from '../../../src-main/base/atomic.ts';
+import type { Manifest } from '../../../src-main/train/manifest.ts';
 import { tinyClip, tinyConfig } from '../../helpers/tiny.ts';
 
 const entry = join(import.meta.dirname, '../../../src-main/worker/trainer-process.ts');
@@ -95,6 +97,10 @@ describe('the trainer process', () => {
     expect(kept()).toEqual({});
     expect(await start({ kind: 'train', config, runDir: join(own, 'runs/a'), home: own, resume: false }).exit).toBe(0);
     expect(Object.keys(kept())).toEqual(['hpsv2.1', 'pickscore']);
+    const { inputs } = JSON.parse(readFileSync(join(own, 'runs/a/manifest.json'), 'utf8')) as Manifest; // of the rewards' models too
+    const weights = readdirSync(join(networks, 'pickscore')).find((file) => file.endsWith('.safetensors'))!;
+    for (const [name, file] of [[`pickscore: ${weights}`, join(networks, 'pickscore', weights)], ['hpsv2.1: HPS_tiny.pt', join(networks, 'hpsv21/HPS_tiny.pt')]] as const) expect(inputs[name]).toBe(sha256Of(file));
+    expect(Object.keys(inputs).some((name) => name.startsWith('clipscore: ') && !name.includes(tinyClip))).toBe(true);
   });
 
   it('renders a prompt with base and tuned weights', async () => {
