@@ -1,19 +1,19 @@
 /** Electron's entry and composition root: one instance, one window, the same app that `--serve` serves. */
-import { app as electron, BrowserWindow, dialog, Menu, protocol, shell } from 'electron';
+import { app as electron, BrowserWindow, dialog, Menu, nativeTheme, protocol, shell } from 'electron';
 import { join } from 'node:path';
 import { openApp, type App } from './app/open-app.ts';
 import { projectRoot } from './app/version.ts';
 import { errorLine } from './base/errors.ts';
 import { drtuneHome } from './base/paths.ts';
 import { answerAppUrl, APP_ORIGIN } from './ipc/app-protocol.ts';
-import { keepCrashReports, logCrashes, Reloads } from './ipc/electron-crash.ts';
+import { keepFilesIn, logCrashes, Reloads } from './ipc/electron-crash.ts';
 import { utilityHelper, utilityTrainer } from './ipc/electron-processes.ts';
 import { followRuns, notifyEnds, show, showTray } from './ipc/electron-run-watch.ts';
 import { pickPath, pickGiven, systemSecrets } from './ipc/electron-services.ts';
-import { denyPermissions, keepRequestsHome, openOutside, openWindow } from './ipc/electron-window.ts';
+import { denyPermissions, keepRequestsHome, offerEditing, openOutside, openWindow } from './ipc/electron-window.ts';
 import { filesOf, GivenFiles } from './ipc/given-files.ts';
 import { appMenu } from './ipc/menu.ts';
-import { followLanguage, NATIVE } from './ipc/native-words.ts';
+import { followLanguage, followSettings, NATIVE } from './ipc/native-words.ts';
 import { registerIpc } from './ipc/register.ts';
 import { serverWire } from './ipc/server-wire.ts';
 
@@ -21,6 +21,8 @@ import { serverWire } from './ipc/server-wire.ts';
 const GRACE_MS = 30_000;
 /** After an error nobody caught it has less. */
 const FATAL_MS = 5000;
+/** electron-builder.yml's: Windows tells by it whose notifications and taskbar button they are. */
+const APP_ID = 'studio.drtune.app';
 
 const home = drtuneHome();
 const out = import.meta.dirname;
@@ -32,14 +34,16 @@ let quitting = false;
 /** Of dialogs; the menu and the tray have them too. */
 let words = NATIVE.en;
 
-keepCrashReports(join(home, 'logs'));
+if (process.platform === 'win32') electron.setAppUserModelId(APP_ID);
+keepFilesIn(home);
 protocol.registerSchemesAsPrivileged([{ scheme: 'app', privileges: { standard: true, secure: true, supportFetchAPI: true, codeCache: true } }]);
 
 function start(): void {
   const root = projectRoot();
   app = openApp({
     home,
-    launchTrainer: utilityTrainer(process.env['DRTUNE_TRAINER'] ?? join(out, 'trainer-process.js')),
+    // Another trainer is for tests: an installed app runs none but its own.
+    launchTrainer: utilityTrainer((!electron.isPackaged && process.env['DRTUNE_TRAINER']) || join(out, 'trainer-process.js')),
     launchHelper: utilityHelper(join(out, 'helper-process.js')),
     wire: serverWire(),
     secrets: systemSecrets(),
@@ -60,6 +64,7 @@ function start(): void {
     if (reason !== 'clean-exit' && reloads.again(Date.now())) window.reload();
   });
   registerIpc(opened, window, (name, error) => opened.log.write('error', 'request', `${name}: ${error instanceof Error ? error.stack : String(error)}`));
+  offerEditing(window, () => words);
   followRuns(opened, window);
   notifyEnds(opened, window, electron.getLocale());
   showTray(opened, window, join(root, 'resources/icons', process.platform === 'darwin' ? 'trayTemplate.png' : 'tray.png'), () => electron.quit(), (line) => opened.log.write('warning', 'tray', line), electron.getLocale());
@@ -70,8 +75,9 @@ function start(): void {
     },
     openFile: () => void pickGiven(window, words).then((paths) => given?.add(paths)),
     openHome: () => void shell.openPath(home),
-    openLink: openOutside,
+    openLink: (address: string) => void openOutside(address),
   };
+  followSettings(opened, ({ theme }) => (nativeTheme.themeSource = theme));
   followLanguage(opened, electron.getLocale(), (next) => {
     words = next;
     Menu.setApplicationMenu(Menu.buildFromTemplate(appMenu(actions, process.platform, electron.isPackaged, words)));
@@ -87,8 +93,9 @@ function start(): void {
 
 /** Training is stopped with a checkpoint before the app goes. */
 function quit(event: { preventDefault(): void }): void {
-  if (!app || quitting) return;
-  event.preventDefault();
+  if (!app) return;
+  event.preventDefault(); // the last window's end asks once more: only the exit below ends the app
+  if (quitting) return;
   quitting = true;
   for (const window of BrowserWindow.getAllWindows()) window.close();
   void app.close(GRACE_MS).finally(() => electron.exit(0));
@@ -98,8 +105,8 @@ function quit(event: { preventDefault(): void }): void {
 async function fatal(error: unknown): Promise<void> {
   if (quitting) return;
   quitting = true;
+  await app?.close(FATAL_MS).catch(() => {}); // before the box, which holds this process until somebody answers it
   dialog.showErrorBox(words.ends, `${errorLine(error)}\n\n${words.endsBecause(join(home, 'logs'))}`);
-  await app?.close(FATAL_MS).catch(() => {});
   electron.exit(1);
 }
 

@@ -1,12 +1,20 @@
-/** Reports of crashes: kept on this machine, sent nowhere. */
+/** What Electron itself writes, in the data folder; reports of crashes are kept there and sent nowhere. */
+import { mkdirSync } from 'node:fs';
 import { app as electron, crashReporter } from 'electron';
 import { join } from 'node:path';
 import type { LogBook } from '../base/log-book.ts';
 import { CRASHES } from '../app/logs.ts';
 
-/** Before anything else: native crashes of every process are written below the log's folder. */
-export function keepCrashReports(logs: string): void {
-  electron.setPath('crashDumps', join(logs, CRASHES));
+/** Before anything else: the window's own storage goes below the data folder, native crashes of every process below its logs. */
+export function keepFilesIn(home: string): void {
+  for (const [name, folder] of [['userData', join(home, 'browser')], ['crashDumps', join(home, 'logs', CRASHES)]] as const) {
+    try {
+      mkdirSync(folder, { recursive: true }); // Electron makes none
+      electron.setPath(name, folder);
+    } catch {
+      // A data folder that cannot be written in is told when the app is opened.
+    }
+  }
   crashReporter.start({ uploadToServer: false, compress: false });
 }
 

@@ -3,6 +3,9 @@ import { utilityProcess, type UtilityProcess } from 'electron';
 import type { AnyAnswer, LaunchHelper } from '../app/helper.ts';
 import { logLines, type FromTrainer, type LaunchTrainer } from '../app/trainer-port.ts';
 
+/** The engine's libraries are not signed by us: on macOS a process of another kind may load them. */
+const ENGINE = { allowLoadingUnsignedLibraries: true };
+
 /** Messages wait until the process is up. */
 function sender(child: UtilityProcess): (message: unknown) => void {
   const waiting: unknown[] = [];
@@ -24,7 +27,7 @@ function kill(child: UtilityProcess): void {
 
 export function utilityTrainer(entry: string): LaunchTrainer {
   return () => {
-    const child = utilityProcess.fork(entry, [], { serviceName: 'DRTune trainer', stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = utilityProcess.fork(entry, [], { ...ENGINE, serviceName: 'DRTune trainer', stdio: ['ignore', 'pipe', 'pipe'] });
     const listeners: ((message: FromTrainer) => void)[] = [];
     const tell = (message: FromTrainer): void => listeners.forEach((listener) => listener(message));
     child.on('message', tell);
@@ -42,7 +45,7 @@ export function utilityTrainer(entry: string): LaunchTrainer {
 
 export function utilityHelper(entry: string): LaunchHelper {
   return () => {
-    const child = utilityProcess.fork(entry, [], { serviceName: 'DRTune helper', stdio: 'ignore' });
+    const child = utilityProcess.fork(entry, [], { ...ENGINE, serviceName: 'DRTune helper', stdio: 'ignore' });
     return {
       send: sender(child),
       onMessage: (listener) => void child.on('message', (message: AnyAnswer) => listener(message)),

@@ -25,6 +25,7 @@ export function followRuns(app: App, window: BrowserWindow): () => void {
 
 /** Tells the end of a run on the desktop where the user has left that on; a click shows the run. Why it failed is English here: the page says it in the language. */
 export function notifyEnds(app: App, window: BrowserWindow, system = 'en'): () => void {
+  const kept = new Set<Notification>(); // one that nobody holds hears no click
   return app.on((name, payload) => {
     if (name !== 'run.event') return;
     const { event, runId } = payload as EventPayload<'run.event'>;
@@ -34,12 +35,13 @@ export function notifyEnds(app: App, window: BrowserWindow, system = 'en'): () =
       const words = nativeWords(language, system);
       const summary = app.service.recorder.summary(runId);
       const notification = new Notification({ title: `${summary.name}: ${words.states[summary.state]}`, body: (words === NATIVE.en ? summary.reason : null) ?? words.of(summary.step, summary.iterations) });
+      kept.add(notification);
       notification.on('click', () => {
         show(window);
         app.publish('go', { page: `/runs/${runId}` });
       });
       notification.show();
-    });
+    }).catch(() => undefined); // a history that has gone is told elsewhere
   });
 }
 

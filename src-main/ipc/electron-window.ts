@@ -1,14 +1,19 @@
 /** The app's one window: sandboxed, on our own origin, with nowhere else to go. */
-import { BrowserWindow, nativeTheme, screen, session, shell, type Session } from 'electron';
+import { join } from 'node:path';
+import { BrowserWindow, dialog, Menu, nativeTheme, screen, session, shell, type Session } from 'electron';
+import { projectRoot } from '../app/version.ts';
+import { errorLine } from '../base/errors.ts';
 import { APP_ORIGIN } from './app-protocol.ts';
 import { outwardAddress } from './links.ts';
+import { editingMenu } from './menu.ts';
+import type { NativeWords } from './native-words.ts';
 import { keepWindow, LEAST, recallWindow } from './window-state.ts';
 
 /** @param home where size and place are kept @param onGone told why the page's process ended */
 export function openWindow(preload: string, home: string, onGone: (reason: string) => void = () => {}): BrowserWindow {
   const { maximized, ...place } = recallWindow(home, screen.getAllDisplays().map(({ workArea }) => workArea));
   const window = new BrowserWindow({
-    ...place, minWidth: LEAST.width, minHeight: LEAST.height, show: false, title: 'DRTune Studio',
+    ...place, minWidth: LEAST.width, minHeight: LEAST.height, show: false, title: 'DRTune Studio', icon: join(projectRoot(), 'resources/icons/icon.png'),
     backgroundColor: nativeTheme.shouldUseDarkColors ? '#161618' : '#f6f6f7', autoHideMenuBar: true,
     webPreferences: {
       preload, contextIsolation: true, sandbox: true, nodeIntegration: false, nodeIntegrationInWorker: false, nodeIntegrationInSubFrames: false,
@@ -36,15 +41,27 @@ function stayHere({ webContents }: BrowserWindow): void {
   webContents.on('will-frame-navigate', (event) => hold(event));
   webContents.on('will-attach-webview', (event) => event.preventDefault());
   webContents.setWindowOpenHandler(({ url }) => {
-    openOutside(url);
+    void openOutside(url);
     return { action: 'deny' };
   });
 }
 
-/** Opens a link in the browser, if it is one for it. */
-export function openOutside(address: string): void {
+/** Opens a link in the browser, if it is one for it; where there is no browser, shows the address. */
+export async function openOutside(address: string): Promise<void> {
   const outward = outwardAddress(address);
-  if (outward !== null) void shell.openExternal(outward);
+  if (outward === null) return;
+  try {
+    await shell.openExternal(outward);
+  } catch (error) {
+    dialog.showErrorBox(outward, errorLine(error));
+  }
+}
+
+/** What a right click offers on text, which Electron leaves to the app. */
+export function offerEditing(window: BrowserWindow, words: () => NativeWords): void {
+  window.webContents.on('context-menu', (_, { isEditable, selectionText, editFlags }) => {
+    if (isEditable || selectionText.trim() !== '') Menu.buildFromTemplate(editingMenu(isEditable, editFlags, words())).popup({ window });
+  });
 }
 
 /** No page may have a device, a location or anything else it could ask for; copying to the clipboard excepted. */

@@ -1,6 +1,7 @@
 /** Files the system hands to the app: named at the start, by a second start, by macOS's open-file. No Electron here. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { extname, isAbsolute, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { AppError, errorLine } from '../base/errors.ts';
 import { settingsFileSchema, type GivenFile } from '../contract/desktop.ts';
 import { describeIssues } from '../contract/run.ts';
@@ -8,9 +9,18 @@ import { describeIssues } from '../contract/run.ts';
 /** A run's settings are a page of text. */
 const MAX_BYTES = 4e6;
 
-/** Paths among a command line's arguments; what begins with "-" and what is neither of our kinds is not for us. */
+/** Paths among a command line's arguments; what begins with "-" and what is neither of our kinds is not for us. Linux desktops name files by file:// addresses. */
 export function filesOf(args: readonly string[], folder: string): string[] {
-  return args.filter((arg) => !arg.startsWith('-') && /\.(drtune|json|safetensors)$/i.test(arg) && !arg.includes('\0')).map((arg) => (isAbsolute(arg) ? arg : resolve(folder, arg)));
+  return args.filter((arg) => !arg.startsWith('-')).map(pathOf).filter((path) => /\.(drtune|json|safetensors)$/i.test(path) && !path.includes('\0')).map((path) => (isAbsolute(path) ? path : resolve(folder, path)));
+}
+
+function pathOf(argument: string): string {
+  if (!argument.startsWith('file:')) return argument;
+  try {
+    return fileURLToPath(argument);
+  } catch {
+    return ''; // of another machine
+  }
 }
 
 /** What a page does with a file: a run's settings are read here, a shared run and a model are named. Never throws. */

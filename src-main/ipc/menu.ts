@@ -1,7 +1,7 @@
 /** The menu and its accelerators, and the tray's menu, as data. */
 import type { MenuItemConstructorOptions } from 'electron';
 import type { RunSummary } from '../contract/api.ts';
-import { NATIVE, type NativeWords } from './native-words.ts';
+import { NATIVE, type NativeWords, type Role } from './native-words.ts';
 
 export interface MenuActions {
   /** Shows a page of the app by its address behind #. */
@@ -12,28 +12,27 @@ export interface MenuActions {
 }
 
 const PAGES = [['runs', '/'], ['newRun', '/new'], ['compare', '/compare'], ['models', '/models'], ['rewards', '/rewards'], ['settings', '/settings']] as const;
+const EDITING = ['cut', 'copy', 'paste', 'delete', 'selectAll'] as const;
 const PAPER = 'https://arxiv.org/abs/2405.00760';
 
 export function appMenu(actions: MenuActions, platform: NodeJS.Platform, packaged: boolean, words: NativeWords = NATIVE.en): MenuItemConstructorOptions[] {
   const isMac = platform === 'darwin';
+  const line = { type: 'separator' as const };
+  const own = (role: Role): MenuItemConstructorOptions => ({ role, label: words.roles[role] });
   const settings: MenuItemConstructorOptions = { label: `${words.settings}…`, accelerator: 'CmdOrCtrl+,', click: () => actions.go('/settings') };
-  const own: MenuItemConstructorOptions = {
-    label: 'DRTune Studio',
-    submenu: [{ role: 'about' }, { type: 'separator' }, settings, { type: 'separator' }, { role: 'services' }, { type: 'separator' }, { role: 'hide' }, { role: 'hideOthers' }, { role: 'unhide' }, { type: 'separator' }, { role: 'quit' }],
-  };
   return [
-    ...(isMac ? [own] : []),
+    ...(isMac ? [{ label: 'DRTune Studio', submenu: [own('about'), line, settings, line, own('services'), line, own('hide'), own('hideOthers'), own('unhide'), line, own('quit')] }] : []),
     {
       label: words.file,
       submenu: [
         { label: words.newRun, accelerator: 'CmdOrCtrl+N', click: () => actions.go('/new') },
         { label: words.open, accelerator: 'CmdOrCtrl+O', click: () => actions.openFile() },
         { label: words.data, click: () => actions.openHome() },
-        ...(isMac ? [] : [{ type: 'separator' as const }, settings]),
-        { type: 'separator' }, isMac ? { role: 'close' } : { role: 'quit' },
+        ...(isMac ? [] : [line, settings]),
+        line, own(isMac ? 'close' : 'quit'),
       ],
     },
-    { role: 'editMenu' },
+    { role: 'editMenu', label: words.edit, submenu: [own('undo'), own('redo'), line, ...EDITING.map(own)] },
     {
       label: words.go,
       submenu: PAGES.map(([key, page], index) => ({ label: words[key], accelerator: `CmdOrCtrl+${index + 1}`, click: () => actions.go(page) })),
@@ -41,19 +40,25 @@ export function appMenu(actions: MenuActions, platform: NodeJS.Platform, package
     {
       label: words.view,
       submenu: [
-        { role: 'resetZoom' }, { role: 'zoomIn' }, { role: 'zoomOut' }, { type: 'separator' }, { role: 'togglefullscreen' },
-        ...(packaged ? [] : [{ type: 'separator' as const }, { role: 'reload' as const }, { role: 'toggleDevTools' as const }]),
+        own('resetZoom'), own('zoomIn'), own('zoomOut'), line, own('togglefullscreen'),
+        ...(packaged ? [] : [line, { role: 'reload' as const }, { role: 'toggleDevTools' as const }]),
       ],
     },
-    { role: 'windowMenu' },
+    { role: 'windowMenu', label: words.window, submenu: isMac ? [own('minimize'), own('zoom'), line, own('front')] : [own('minimize'), own('close')] },
     {
       role: 'help',
+      label: words.help,
       submenu: [
         { label: words.logs, accelerator: 'CmdOrCtrl+Shift+L', click: () => actions.go('/logs') },
         { label: words.paper, click: () => actions.openLink(PAPER) },
       ],
     },
   ];
+}
+
+/** Of a right click on text. @param can what is possible there now */
+export function editingMenu(isEditable: boolean, can: Partial<Record<`can${Capitalize<(typeof EDITING)[number]>}`, boolean>>, words: NativeWords = NATIVE.en): MenuItemConstructorOptions[] {
+  return (isEditable ? EDITING : ['copy' as const]).map((role) => ({ role, label: words.roles[role], enabled: can[`can${role.charAt(0).toUpperCase()}${role.slice(1)}` as keyof typeof can] ?? true }));
 }
 
 export interface TrayActions { show(): void; stop(id: string): void; resume(id: string): void; quit(): void }

@@ -56,6 +56,7 @@ describe('the log', () => {
 describe('files the system hands over', () => {
   it('are found among arguments', () => {
     expect(filesOf(['--no-sandbox', '/app', 'a.drtune', '/m/Model.SAFETENSORS', 'x.txt', '--file=b.drtune', 'nul\0.drtune'], '/work')).toEqual(['/work/a.drtune', '/m/Model.SAFETENSORS']);
+    if (process.platform !== 'win32') expect(filesOf(['file:///home/me/My%20run.drtune', 'file://elsewhere/x.drtune', 'file:///bad%2F.drtune'], '/work')).toEqual(['/home/me/My run.drtune']);
   });
 
   it('become settings, a model or a problem in words', () => {
@@ -139,7 +140,12 @@ describe('the menus', () => {
     expect(nativeWords('system', 'fr')).toBe(NATIVE.en);
     const labels = (language: keyof typeof NATIVE): string[] => appMenu(actions, 'linux', true, NATIVE[language]).flatMap(({ label, submenu }) => [label, ...(Array.isArray(submenu) ? submenu.map((each) => each.label) : [])]).filter((label) => label !== undefined);
     expect(labels('de')).toContain('Neuer Lauf');
+    expect(labels('de')).toEqual(expect.arrayContaining(['Kopieren', 'Minimieren', '&Hilfe']));
     expect(new Set([labels('en'), labels('de'), labels('zh'), labels('ja')].map((each) => each.length)).size).toBe(1);
+    for (const platform of ['darwin', 'linux'] as const) {
+      const unnamed = appMenu(actions, platform, true, NATIVE.de).flatMap((top) => [top, ...(Array.isArray(top.submenu) ? top.submenu : [])]).filter(({ label, type }) => label === undefined && type !== 'separator');
+      expect(unnamed).toEqual([]); // Electron's own words are English
+    }
     expect(trayLine({ name: 'A', state: 'stopped', step: 3, iterations: 9 }, NATIVE.de)).toBe('A: angehalten, 3 von 9 Iterationen');
     const settings = { language: 'en' };
     let changed: (name: string) => void = () => {};

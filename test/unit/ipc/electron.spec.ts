@@ -8,7 +8,7 @@ type Listener = (...args: never[]) => unknown;
 const state = vi.hoisted(() => ({
   handlers: new Map<string, Listener>(), windowOptions: [] as Record<string, never>[], opened: [] as string[], permission: {} as Record<string, Listener>,
   forks: [] as { entry: string; sent: unknown[]; child: unknown }[], openHandler: null as Listener | null, beforeRequest: null as Listener | null, dropped: null as Listener | null,
-  focused: true, notes: [] as { title: string; body: string; emit(name: string): void }[], menus: [] as { label?: string; click?: () => void }[][], tips: [] as string[],
+  focused: true, notes: [] as { title: string; body: string; emit(name: string): void }[], menus: [] as { label?: string; click?: () => void }[][], tips: [] as string[], boxes: [] as string[][], popups: [] as unknown[],
 }));
 
 vi.mock('electron', async () => {
@@ -45,7 +45,11 @@ vi.mock('electron', async () => {
     kill() { this.emit('exit', 9); }
   }
   return {
-    BrowserWindow, nativeTheme: { shouldUseDarkColors: true }, shell: { openExternal: (url: string) => state.opened.push(url) },
+    BrowserWindow, nativeTheme: { shouldUseDarkColors: true }, shell: { openExternal: async (url: string) => {
+      if (url.includes('nobrowser')) throw new Error('no browser');
+      state.opened.push(url);
+    } },
+    dialog: { showErrorBox: (...lines: string[]) => state.boxes.push(lines) },
     screen: { getAllDisplays: () => [{ workArea: { x: 0, y: 0, width: 1920, height: 1080 } }] },
     Notification: class extends Emitter {
       static isSupported() { return true; }
@@ -58,7 +62,7 @@ vi.mock('electron', async () => {
       }
       show() { state.notes.push(this); }
     },
-    Menu: { buildFromTemplate: (items: never[]) => items },
+    Menu: { buildFromTemplate: (items: never[]) => Object.assign(items, { popup: () => state.popups.push([...items]) }) },
     Tray: class extends Emitter {
       constructor(icon: string) {
         super();
@@ -83,11 +87,12 @@ vi.mock('electron', async () => {
   };
 });
 
-const { denyPermissions, keepRequestsHome, openWindow } = await import('../../../src-main/ipc/electron-window.ts');
+const { denyPermissions, keepRequestsHome, offerEditing, openOutside, openWindow } = await import('../../../src-main/ipc/electron-window.ts');
 const { followRuns, notifyEnds, showTray } = await import('../../../src-main/ipc/electron-run-watch.ts');
 const { recallWindow } = await import('../../../src-main/ipc/window-state.ts');
 const { registerIpc } = await import('../../../src-main/ipc/register.ts');
 const { utilityTrainer } = await import('../../../src-main/ipc/electron-processes.ts');
+const { NATIVE } = await import('../../../src-main/ipc/native-words.ts');
 const { powerSaveBlocker } = await import('electron');
 
 function fakeApp(): App & { emit(name: string, payload: unknown): void; running: string | null; notifications: boolean; published: unknown[]; stopped: string[]; paths: string[]; relayed: unknown[]; emitRemote(...event: unknown[]): void } {
@@ -163,6 +168,22 @@ describe('the window', () => {
     for (const url of ['https://evil.example/', 'http://127.0.0.1:80/', 'file:///etc/passwd', 'app://other/', 'https://box.example:51801/', 'ws://evil.example/']) expect(passes(url), url).toBe(false);
   });
 
+  it('a link that no browser takes is shown, and ends nothing', async () => {
+    await openOutside('https://nobrowser.example/');
+    expect(state.boxes).toEqual([['https://nobrowser.example/', 'no browser']]);
+  });
+
+  it('offers what text can do at a right click, in the language', () => {
+    const window = openWindow('/p', '/nowhere');
+    offerEditing(window, () => NATIVE.de);
+    const click = (isEditable: boolean, selectionText: string, editFlags = {}): void => void window.webContents.emit('context-menu', {}, { isEditable, selectionText, editFlags });
+    click(false, ' ');
+    expect(state.popups).toEqual([]);
+    click(false, 'words');
+    click(true, '', { canPaste: false, canCut: true });
+    expect(state.popups).toMatchObject([[{ role: 'copy', label: 'Kopieren' }], [{ role: 'cut', enabled: true }, { role: 'copy' }, { role: 'paste', label: 'Einfügen', enabled: false }, { role: 'delete' }, { role: 'selectAll' }]]);
+  });
+
   it('keeps its place when it closes', () => {
     const home = tempHome();
     openWindow('/p', home).emit('close');
@@ -186,6 +207,8 @@ describe('the window', () => {
     state.notes[0]!.emit('click');
     expect(window.did).toEqual(['restore', 'show', 'focus']);
     expect(app.published).toEqual([['go', { page: '/runs/r' }]]);
+    app.handlers['settings.get'] = async () => Promise.reject(new Error('the history has gone'));
+    expect(await end(false, true)).toBe(0); // an unhandled rejection would fail this file
   });
 
   it('has a tray with progress, pause and quit; a system without one is no error', () => {

@@ -9,7 +9,7 @@ import { config, until } from '../../helpers/temp-home.ts';
 type Listener = (...args: never[]) => unknown;
 const state = vi.hoisted(() => ({
   app: null as unknown, order: [] as string[], crash: null as Record<string, unknown> | null, schemes: [] as { scheme: string; privileges: Record<string, unknown> }[], serve: null as unknown, menu: null as unknown,
-  requests: new Map<string, Listener>(), loaded: [] as string[], exits: [] as number[], window: null as unknown, did: [] as string[], hooks: new Set<string>(), paths: {} as Record<string, string>,
+  requests: new Map<string, Listener>(), loaded: [] as string[], exits: [] as number[], window: null as unknown, did: [] as string[], hooks: new Set<string>(), paths: {} as Record<string, string>, theme: { shouldUseDarkColors: false, themeSource: '' },
 }));
 
 vi.mock('electron', async () => {
@@ -41,11 +41,16 @@ vi.mock('electron', async () => {
   }
   const app = Object.assign(new Emitter(), {
     getLocale: () => 'en', isPackaged: false, requestSingleInstanceLock: () => state.order.push('lock') > 0, whenReady: async () => {}, quit: () => app.emit('before-quit', { preventDefault: () => {} }), exit: (code: number) => void state.exits.push(code),
-    setPath: (name: string, path: string) => (state.paths[name] = path),
+    setPath: (name: string, path: string) => {
+      if (!existsSync(path)) throw new Error(`Electron makes no folder: ${path}`);
+      state.paths[name] = path;
+      if (name === 'userData') state.order.push('storage');
+    },
+    setAppUserModelId: (id: string) => (state.paths['id'] = id),
   });
   state.app = app;
   return {
-    app, BrowserWindow, Notification: { isSupported: () => false }, nativeTheme: { shouldUseDarkColors: false }, shell: { openExternal: () => {}, openPath: () => {} }, dialog: { showErrorBox: (title: string) => state.did.push(title) },
+    app, BrowserWindow, Notification: { isSupported: () => false }, nativeTheme: state.theme, shell: { openExternal: () => {}, openPath: () => {} }, dialog: { showErrorBox: (title: string) => state.did.push(title) },
     screen: { getAllDisplays: () => [{ workArea: { x: 0, y: 0, width: 1920, height: 1080 } }] }, powerSaveBlocker: { start: () => 1, stop: () => {} },
     safeStorage: { isEncryptionAvailable: () => false },
     crashReporter: { start: (options: Record<string, unknown>) => {
@@ -90,10 +95,10 @@ const ask = async (name: string, input: unknown): Promise<{ ok: boolean; value: 
 
 describe('the desktop app', () => {
   it('guards everything before a page is loaded, and keeps crash reports here', () => {
-    expect(state.order).toEqual(['crash reporter', 'lock', 'permissions', 'requests', 'protocol', 'window', 'load']);
+    expect(state.order).toEqual(['storage', 'crash reporter', 'lock', 'permissions', 'requests', 'protocol', 'window', 'load']);
     expect(state.loaded).toEqual(['app://studio/index.html']);
     expect(state.crash).toMatchObject({ uploadToServer: false });
-    expect(state.paths['crashDumps']).toBe(join(home, 'logs', 'crashes'));
+    expect(state.paths).toEqual({ userData: join(home, 'browser'), crashDumps: join(home, 'logs', 'crashes'), ...(process.platform === 'win32' && { id: 'studio.drtune.app' }) });
     expect(state.hooks).toEqual(new Set(['check', 'device', 'open']));
     expect(state.schemes).toMatchObject([{ scheme: 'app', privileges: { standard: true, secure: true } }]);
     expect(state.schemes[0]!.privileges).not.toHaveProperty('bypassCSP');
@@ -118,9 +123,19 @@ describe('the desktop app', () => {
     expect(readFileSync(join(home, 'logs/app.log'), 'utf8')).toContain('error page: its process ended: crashed');
   });
 
-  it('ends in order: the window\'s place is kept and the data folder is free again', async () => {
-    (state.app as EventEmitter).emit('before-quit', { preventDefault: () => {} });
+  it('frame and dialogs follow the theme of the settings', async () => {
+    await until(() => state.theme.themeSource === 'system', 'the first theme');
+    await ask('settings.set', { theme: 'dark' });
+    await until(() => state.theme.themeSource === 'dark', 'the chosen theme');
+  });
+
+  it('ends in order, once, also when its last window asks again: the window\'s place is kept and the data folder is free again', async () => {
+    let held = 0;
+    const asked = (): void => void (state.app as EventEmitter).emit('before-quit', { preventDefault: () => held++ });
+    window().once('close', () => setImmediate(asked)); // window-all-closed quits
+    asked();
     await until(() => state.exits.length > 0, 'the end');
+    expect(held).toBe(2); // an end that is not held ends the process before the trainer has its checkpoint
     expect(state.exits).toEqual([0]);
     expect(existsSync(join(home, 'window.json'))).toBe(true);
   });

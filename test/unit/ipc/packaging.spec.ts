@@ -44,6 +44,15 @@ describe('the installers', () => {
     for (const name of ['tray.png', 'trayTemplate.png', 'trayTemplate@2x.png', 'icon.png']) expect(tracked.includes(`resources/icons/${name}`) && isTaken(`resources/icons/${name}`), name).toBe(true);
   });
 
+  it('have one identity in every place: the Linux desktop file, Windows\' notifications, the package', () => {
+    const { desktopName, homepage } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Record<string, string>;
+    expect(desktopName).toBe(`${String(config['appId'])}.desktop`);
+    expect(config['linux']).toMatchObject({ syncDesktopName: true });
+    expect(config['linux']).not.toHaveProperty('desktop');
+    expect(readFileSync(join(root, 'src-main/main.ts'), 'utf8')).toContain(`const APP_ID = '${String(config['appId'])}';`);
+    expect(homepage).toMatch(/^https:/); // no deb without one
+  });
+
   it('lock Electron down', () => {
     expect(config.electronFuses).toEqual({
       runAsNode: false, enableNodeOptionsEnvironmentVariable: false, enableNodeCliInspectArguments: false, enableCookieEncryption: true,
