@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -137,4 +137,21 @@ export function findElectron(node) {
   const fetched = lookUp();
   if (!fetched) writeFileSync(tried, 'Delete this file to let the next start try the download again.\n');
   return fetched;
+}
+
+/** Why Linux would open no window: Electron then ends at once, most often without a clear word. Empty where nothing is in its way. */
+export function noWindow(env = process.env, user = process.getuid?.()) {
+  if (process.platform !== 'linux') return '';
+  if (!env.DISPLAY && !env.WAYLAND_DISPLAY) return 'there is no display';
+  return user === 0 ? 'its sandbox does not work for root' : '';
+}
+
+/** The same of a binary in a user's folder: pages are sandboxed by the system's user namespaces, or else by a helper that root has allowed to. */
+export function noSandbox(binary, read = (file) => existsSync(file) && readFileSync(file, 'utf8').trim()) {
+  if (process.platform !== 'linux') return '';
+  const closed = read('/proc/sys/kernel/apparmor_restrict_unprivileged_userns') === '1' || read('/proc/sys/kernel/unprivileged_userns_clone') === '0' || read('/proc/sys/user/max_user_namespaces') === '0';
+  const helper = join(dirname(binary), 'chrome-sandbox');
+  const { uid, mode } = statSync(helper, { throwIfNoEntry: false }) ?? {};
+  if (!closed || (uid === 0 && mode & 0o4000)) return '';
+  return `this system wants root's word for its sandbox: sudo chown root:root "${helper}" && sudo chmod 4755 "${helper}"`;
 }

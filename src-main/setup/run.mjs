@@ -6,7 +6,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { ROOT, ensureNode, ensurePackages, fail, findElectron, say } from './dependencies.mjs';
+import { ROOT, ensureNode, ensurePackages, fail, findElectron, noSandbox, noWindow, say } from './dependencies.mjs';
 
 const BUILDER = '26.17.0';
 const NODE_FLAGS = ['--disable-warning=ExperimentalWarning'];
@@ -62,15 +62,17 @@ function ensureRenderer(node) {
 
 function start(node) {
   const served = args.includes('--serve');
-  const electron = served ? null : findElectron(node);
+  let why = served ? '' : noWindow();
+  const electron = served || why ? null : findElectron(node);
+  why ||= electron ? noSandbox(electron) : 'its binary could not be fetched';
   ensureEngine(node);
-  if (electron) {
+  if (electron && !why) {
     const bin = join(ROOT, 'node_modules/electron-vite/bin/electron-vite.js');
     ensureBuilt(node, 'out/main/main.js', ['src-main', 'src-renderer'], [bin, 'build', '--logLevel', 'warn']);
     run(electron, [ROOT, ...args]);
     return;
   }
-  if (!served) say("Electron's window is not available here (its binary could not be fetched): serving the same app to your browser.");
+  if (!served) say(`Electron's window is not available here (${why}): serving the same app to your browser.`);
   ensureRenderer(node);
   runNode(node, 'src-main/serve.ts', args.filter((argument) => argument !== '--serve'));
 }
