@@ -23,7 +23,12 @@ describe.skipIf(!browser)('rewards and prompts on the pages', () => {
     await go('#/rewards');
     await page.getByRole('link', { name: 'Score my pictures' }).click();
     await page.getByRole('button', { name: 'CLIPScore' }).waitFor();
-    await page.getByLabel('Pictures to score').setInputFiles([picture('brightness-low.webp'), picture('brightness-high.webp'), { name: 'broken.png', mimeType: 'image/png', buffer: Buffer.from('none') }, { name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('no') }]);
+    const dropped = await page.evaluateHandle((files) => {
+      const transfer = new DataTransfer();
+      for (const { name, type, bytes } of files) transfer.items.add(new File([Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0))], name, { type }));
+      return transfer;
+    }, [picture('brightness-low.webp'), picture('brightness-high.webp'), { name: 'broken.png', mimeType: 'image/png', buffer: Buffer.from('none') }, { name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('no') }].map((each) => ({ name: each.name, type: each.mimeType, bytes: each.buffer.toString('base64') })));
+    await page.locator('[data-test=drop]').dispatchEvent('drop', { dataTransfer: dropped });
     await page.getByText('1 file left out').waitFor();
     const score = page.locator('[data-test=score]');
     expect(await score.isDisabled()).toBe(true); // CLIPScore needs a prompt
@@ -64,12 +69,43 @@ describe.skipIf(!browser)('rewards and prompts on the pages', () => {
     await page.getByLabel('A file of prompts').setInputFiles({ name: 'list.csv', mimeType: 'text/csv', buffer: Buffer.from('prompt,seed\n"a dog, asleep",7\n') });
     await page.getByText('1 sample picture has a seed of its list').waitFor();
     expect(await field.inputValue()).toBe('a {red|blue} cat\na dog, asleep');
+    await field.evaluate((area) => {
+      const clipboardData = new DataTransfer();
+      clipboardData.setData('text', 'prompt\tseed\na bird\t11\n');
+      area.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true }));
+    });
+    await page.getByText('2 sample pictures have seeds of their list').waitFor();
+    expect(await field.inputValue()).toBe('a {red|blue} cat\na dog, asleep\na bird');
     await page.getByLabel('Insert prompts of a set or preset').selectOption('set:animals');
-    expect((await field.inputValue()).split('\n')).toHaveLength(47);
+    expect((await field.inputValue()).split('\n')).toHaveLength(48);
     await field.fill('a {red|blue cat');
     await page.getByText('has no partner').first().waitFor();
     expect(await page.locator('[data-test=start]').isDisabled()).toBe(true);
     expect(await axeFindings(page)).toEqual([]);
+    expect(studio.complaints).toEqual([]);
+  });
+
+  it('mixes rewards: a limit, prompts it counts for, division by the spread, and one that is only scored', async () => {
+    const { page, go } = studio;
+    await go('#/new');
+    await page.evaluate(() => localStorage.removeItem('drtune.draft.1'));
+    await page.reload();
+    const card = (name: string) => page.locator(`[data-reward="${name}"]`);
+    await card('brightness').getByRole('button', { name: 'Use Brightness' }).click();
+    await card('brightness').getByText('More', { exact: true }).click();
+    const fill = async (name: RegExp, value: string) => {
+      const field = card('brightness').getByLabel(name).and(page.locator('input'));
+      await field.fill(value);
+      await field.press('Tab');
+    };
+    await fill(/^Weight of Brightness, as a number/, '0.4');
+    await fill(/^Enough at/, '0.7');
+    await fill(/^Only prompts with/, 'apple');
+    await page.getByLabel('Divide every reward by its spread on the base model').check();
+    const watched = page.locator('button.chip', { hasText: 'Contrast' });
+    await watched.click();
+    const { config } = await page.evaluate(() => JSON.parse(localStorage.getItem('drtune.draft.1')!) as { config: { normalize: boolean; rewards: { name: string }[]; heldOutRewards: { name: string }[] } });
+    expect([config.rewards.at(-1), config.normalize, config.heldOutRewards.at(-1)]).toEqual([{ name: 'brightness', weight: 0.4, target: 0.7, prompts: 'apple' }, true, { name: 'contrast', weight: 1 }]);
     expect(studio.complaints).toEqual([]);
   });
 
