@@ -3,7 +3,7 @@ import type { RunConfig } from '../contract/run.ts';
 import type { MemoryFacts, TensorFacts } from '../models/memory-facts.ts';
 import { factorization } from '../pipeline/lora/factorization.ts';
 import { openOptimizer } from './optimizers/index.ts';
-import { sizeOf, stateBytes, type Shape } from './optimizers/optimizer.ts';
+import { sizeOf, slotShapes, stateBytes, type Shape } from './optimizers/optimizer.ts';
 
 /** What of a config decides it. */
 export type TrainedConfig = Pick<RunConfig, 'train' | 'lora' | 'optimizer' | 'ema'>;
@@ -37,18 +37,24 @@ function adapterShapes(shape: readonly number[], { method, rank, factor }: RunCo
 }
 
 export interface TrainedSize {
-  /** Numbers that are trained. */
+  /** Numbers that are trained, and the matrices they are in. */
   readonly values: number;
-  /** Bytes of the optimiser's state. */
+  readonly matrices: number;
+  /** Bytes of the optimiser's state, and its arrays. */
   readonly optimizerBytes: number;
+  readonly arrays: number;
 }
 
 export function sizeOfTrained(shapes: readonly Shape[], { optimizer }: TrainedConfig): TrainedSize {
-  return { values: shapes.reduce((sum, shape) => sum + sizeOf(shape), 0), optimizerBytes: stateBytes(openOptimizer(optimizer, shapes), shapes) };
+  const made = openOptimizer(optimizer, shapes);
+  const arrays = (['slots', 'codes'] as const).flatMap((of) => Object.values(slotShapes(made, shapes, of)).flat()).filter((shape) => sizeOf(shape) > 0);
+  return { values: shapes.reduce((sum, shape) => sum + sizeOf(shape), 0), matrices: shapes.length, optimizerBytes: stateBytes(made, shapes), arrays: arrays.length };
 }
 
-/** Names, shapes and notes of a checkpoint's files, about. */
-const HEADERS = 20_000;
+/** Name, type, shape and place of an array in its file, about. */
+const HEADER = 170;
+/** What a checkpoint notes: its sums, and what was told since the one before the last. */
+const NOTES = 20_000;
 /** How many newest checkpoints keep the state that resuming needs. */
 export const STATES_KEPT = 2;
 /** Bytes of a PNG for each of its pixels: more than most pictures take. */
@@ -63,8 +69,9 @@ export function runBytes(config: RunConfig, trained: TrainedSize | null, width: 
   const written = points(config.checkpointEvery);
   // the newest, the best, and the one being written
   const kept = config.keepCheckpoints > 0 ? Math.min(written, config.keepCheckpoints + 2) : written;
-  const { values, optimizerBytes } = trained ?? { values: 0, optimizerBytes: 0 };
-  const state = 4 * values * (config.ema > 0 ? 2 : 1) + optimizerBytes + HEADERS;
+  const { values, matrices, optimizerBytes, arrays } = trained ?? { values: 0, matrices: 0, optimizerBytes: 0, arrays: 0 };
+  const weights = 4 * values + HEADER * matrices;
+  const state = weights * (config.ema > 0 ? 2 : 1) + optimizerBytes + HEADER * arrays;
   const pictures = (1 + points(config.sampleEvery)) * config.samplePrompts * width * height * PNG_BYTES;
-  return kept * (4 * values + HEADERS) + Math.min(written, STATES_KEPT + 1) * state + pictures;
+  return kept * (weights + NOTES) + Math.min(written, STATES_KEPT + 1) * state + pictures;
 }
