@@ -20,9 +20,13 @@ function sender(child: UtilityProcess): (message: unknown) => void {
   };
 }
 
+/** One that has just ended, or has not begun, has no process to kill. */
 function kill(child: UtilityProcess): void {
-  if (child.pid === undefined) child.kill();
-  else process.kill(child.pid, 'SIGKILL');
+  try {
+    process.kill(child.pid!, 'SIGKILL');
+  } catch {
+    child.kill();
+  }
 }
 
 export function utilityTrainer(entry: string): LaunchTrainer {

@@ -1,8 +1,8 @@
 /** What the installers take, by electron-builder's own rules for `files`, and how Electron is locked down in them. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { builtinModules } from 'node:module';
-import { extname, join, matchesGlob } from 'node:path';
+import { builtinModules, createRequire } from 'node:module';
+import { extname, join, matchesGlob, relative, sep } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parseYaml } from '../../helpers/yaml.ts';
 
@@ -82,6 +82,30 @@ describe('the installers', () => {
     const entry = (name: string): string => `node_modules/${name}/${(JSON.parse(readFileSync(join(root, 'node_modules', name, 'package.json'), 'utf8')) as { main: string }).main}`;
     for (const name of ['@tensorflow/tfjs', '@tensorflow/tfjs-core', '@tensorflow/tfjs-backend-wasm', '@tensorflow/tfjs-backend-cpu', '@tensorflow/tfjs-layers']) expect(isTaken(entry(name)), entry(name)).toBe(true);
     expect(isTaken('node_modules/vue/dist/vue.cjs.js')).toBe(false);
+  });
+
+  it('take every file that is loaded of a package, down to the packages behind it', () => {
+    const own = tracked.filter((file) => /^src-main\/(?!setup|cli)/.test(file) && file.endsWith('.ts') && !file.endsWith('/serve.ts'));
+    const [seen, missing]: [Set<string>, string[]] = [new Set(), []];
+    const follow = (file: string, asked: RegExp): void => {
+      for (const match of readFileSync(join(root, file), 'utf8').matchAll(asked)) {
+        const name = match.slice(1).find((each) => each !== undefined);
+        if (builtinModules.includes(name!) || name!.startsWith('node:') || name === 'electron' || (name!.startsWith('.') && file.startsWith('src-main/'))) continue;
+        let found: string;
+        try {
+          found = relative(root, createRequire(join(root, file)).resolve(name!)).split(sep).join('/');
+        } catch {
+          continue; // optional, and not there
+        }
+        if (seen.has(found) || !found.startsWith('node_modules/')) continue;
+        seen.add(found);
+        if (!isTaken(found)) missing.push(`${found}, of ${file}`);
+        else if (/\.c?js$/.test(found)) follow(found, /\brequire\(["']([^"'\n]+)["']\)/g);
+      }
+    };
+    for (const file of own) follow(file, /^import (?!type).* from '([^'#][^']*)'|^} from '([^'#][^']*)'|(?:import|requirePackage|require\.resolve|\.resolve)\('([^'.#][^']*)'\)/gm);
+    expect(missing).toEqual([]);
+    expect([...seen].some((file) => file.includes('google-protobuf'))).toBe(true);
   });
 
   it('stay below 200 MB without the engine', () => {
