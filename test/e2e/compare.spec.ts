@@ -191,7 +191,8 @@ describe.skipIf(!browser)('comparing and looking back', { timeout: 60_000 }, () 
     await expect.poll(() => row.count()).toBe(1);
     await page.getByRole('button', { name: 'More for Boats' }).click();
     await page.getByRole('menuitem', { name: 'Tags…' }).click();
-    await page.getByLabel('New tag').fill('for the talk');
+    await page.waitForFunction(() => document.activeElement?.id === 'new-tag'); // a dialog opens with its field ready
+    await page.keyboard.type('for the talk');
     await page.keyboard.press('Enter');
     await page.getByRole('button', { name: 'Take off for the talk' }).waitFor();
     await page.keyboard.press('Escape');

@@ -242,6 +242,7 @@ describe.skipIf(!browser)('the studio in a browser', { timeout: 90_000 }, () => 
     await page.keyboard.press('Escape');
     await page.getByRole('button', { name: 'Chart together' }).click();
     await page.getByRole('dialog').getByRole('img', { name: /^Reward/ }).waitFor();
+    await page.getByRole('dialog').getByRole('img', { name: /^Symmetry, held-out/ }).waitFor();
     await page.keyboard.press('Escape');
     await page.getByRole('button', { name: 'Choose none' }).click();
   });
