@@ -12,7 +12,7 @@ const picture = (name: string) => ({ name, mimeType: 'image/webp', buffer: readF
 describe.skipIf(!browser)('rewards and prompts on the pages', () => {
   let studio: Studio;
   beforeAll(async () => {
-    studio = await openStudio(browser!, { env: { DRTUNE_FAKE_STEP_MS: '20' } });
+    studio = await openStudio(browser!, { env: { DRTUNE_FAKE_STEP_MS: '150' } });
   }, 60_000);
   afterAll(async () => {
     await studio?.close();
@@ -154,10 +154,23 @@ describe.skipIf(!browser)('rewards and prompts on the pages', () => {
     const { optimizer, kl } = await draft();
     await page.getByRole('button', { name: 'Start tuning' }).click();
     await page.getByText('Edges vanish: the pictures go blank.').waitFor({ timeout: 30_000 });
-    await page.getByRole('button', { name: /^(Go back to step \d+|Start again, gentler)$/ }).click({ timeout: 30_000 });
+    await page.getByRole('button', { name: 'Start again, gentler', exact: true }).click({ timeout: 30_000 });
     await page.waitForURL(/#\/new$/);
     await expect.poll(async () => (await draft()).optimizer.lr).toBeCloseTo(optimizer.lr / 2, 12);
     expect((await draft()).kl).toBe(kl > 0 ? 2 * kl : 0.1);
+    await page.evaluate(() => localStorage.removeItem('drtune.draft.1'));
+    await page.reload();
+    await fillTinyRun(page, { name: 'Fallen', model: 'fake', iterations: 500, prompts: ['a red apple [falls]', 'a blue boat'] });
+    for (const id of ['checkpointEvery', 'sampleEvery']) {
+      await page.locator(`#set-${id}`).fill('4');
+      await page.locator(`#set-${id}`).press('Tab');
+    }
+    await page.getByRole('button', { name: 'Start tuning' }).click();
+    await page.getByRole('button', { name: 'Stop, go back to step 4' }).click({ timeout: 30_000 });
+    await page.waitForURL(/#\/new$/);
+    await expect.poll(async () => (await draft()).lora.initFile).toMatch(/checkpoints.step-4/);
+    await go('#/');
+    await page.locator('main').getByText('Stopped').first().waitFor({ timeout: 30_000 }); // the run at work was ended, and kept
     expect(studio.complaints).toEqual([]);
   });
 });

@@ -1,6 +1,6 @@
 /**
  * A trainer without a network: speaks the trainer process's protocol, draws plausible curves and small PNGs. Words in the first
- * prompt make it misbehave: [crash] [kill] [hang] [error] [nan] [rude] [slow]. DRTUNE_FAKE_STEP_MS sets its pace.
+ * prompt make it misbehave: [crash] [kill] [hang] [error] [nan] [rude] [slow] [falls]. DRTUNE_FAKE_STEP_MS sets its pace.
  */
 import { mkdirSync, readFileSync, existsSync, writeFileSync } from 'node:fs';
 import { createHash } from 'node:crypto';
@@ -118,7 +118,8 @@ async function sample(job: Train, step: number, role: 'base' | 'tuned'): Promise
   for (const [i, each] of shown.entries()) await image(job, { role, step, ...each, promptIndex: i, seed: job.config.seed + i });
   for (const heldOut of [true, false]) {
     if (shown.some((each) => each.heldOut === heldOut)) {
-      await emit({ type: 'sampled', step, role, heldOut, measures: { rewards: values(job, step, 0), edgeDensity: 0.2 - step / 2000, saturation: 0.4, contrast: 0.3, colorEntropy: 4.2 } });
+      const reward = promptsOf(job)[0]?.includes('[falls]') ? { reward: -Math.abs(step - 4) } : {};
+      await emit({ type: 'sampled', step, role, heldOut, measures: { rewards: values(job, step, 0), ...reward, edgeDensity: 0.2 - step / 2000, saturation: 0.4, contrast: 0.3, colorEntropy: 4.2 } });
     }
   }
 }
