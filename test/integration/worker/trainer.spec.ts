@@ -12,6 +12,7 @@ import { tf } from '../../../src-main/engine/tf.ts';
 import { symmetryDefinition } from '../../../src-main/rewards/symmetry.ts';
 import { readCheckpoint } from '../../../src-main/train/checkpoint.ts';
 import { train, type TrainDeps } from '../../../src-main/train/trainer.ts';
+import { readFixture, relativeL2 } from '../../helpers/fixture.ts';
 import { tinyConfig } from '../../helpers/tiny.ts';
 
 const home = mkdtempSync(join(tmpdir(), 'drtune-trainer-'));
@@ -77,6 +78,17 @@ describe('a run', () => {
     const { events } = await run(tinyConfig({ iterations: 1, optimizer: { lr: 1e-12, weightDecay: 0 }, sampleEvery: 1 }));
     const [base, tuned] = (['base', 'tuned'] as const).map((role) => of(events, 'image').filter((each) => each.role === role).map((each) => each.rewards['symmetry']!));
     base!.forEach((value, i) => expect(tuned![i]).toBeCloseTo(value, 5));
+  });
+});
+
+describe('the average of the weights', () => {
+  it('is what a checkpoint has as its LoRA, the trained values beside it', async () => {
+    const { runDir } = await run(tinyConfig({ ema: 0.9, iterations: 3, checkpointEvery: 3, sampleEvery: 3 }));
+    const folder = join(runDir, 'checkpoints/step-000003');
+    const [kept, state] = [readFixture(join(folder, 'lora.safetensors')), readFixture(join(folder, 'state.safetensors'))];
+    const apart = (kind: string): number => Math.max(...kept.names.map((name) => relativeL2(kept.values(name), state.values(`${kind}.${name.replace(/^unet\./, '')}`))));
+    expect(apart('average')).toBe(0);
+    expect(apart('value')).toBeGreaterThan(1e-2);
   });
 });
 
