@@ -3,9 +3,10 @@
  * is shown it; the same event twice leaves the history as once.
  */
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, isAbsolute, join, normalize } from 'node:path';
 import { folderBytes } from '../base/disk.ts';
+import { makeFolder } from '../base/folder.ts';
 import { AppError } from '../base/errors.ts';
 import type { RunDetail, RunSummary } from '../contract/api.ts';
 import type { TrainerEvent, TrainerEventOf } from '../contract/events.ts';
@@ -77,7 +78,7 @@ export class RunRecorder {
     const at = this.now();
     const id = this.newRunId();
     const name = run.name.trim() || `${run.config.rewards.map((r) => r.name).join(' + ')} on ${basename(run.config.model)}`;
-    mkdirSync(this.runDir(id), { recursive: true });
+    makeFolder(this.runDir(id));
     this.runs.insert({ id, name: name.slice(0, 200), config: run.config, appVersion: appVersion(), at, state, owner: state === 'running' ? thisOwner() : null });
     this.records.useModel(run.config.model, at);
     return id;

@@ -4,16 +4,16 @@
  * is in the history, and nothing is unpacked but stored bytes.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
-import { flushFolder, jointSum, sha256Of } from '../base/atomic.ts';
+import { diskError, flushFolder, jointSum, sha256Of } from '../base/atomic.ts';
 import { AppError, errorLine } from '../base/errors.ts';
+import { mkdirs } from '../base/folder.ts';
 import { stepping, unwatched, type Work } from '../base/work.ts';
 import { alarmRowSchema, imageRowSchema, sampleRowSchema, stepRowSchema } from '../contract/api.ts';
 import { verdictSchema } from '../contract/events.ts';
 import { describeIssues, isInlinePicture, runConfigSchema, type RunConfig } from '../contract/run.ts';
-import { isDiskFull } from '../history/database.ts';
 import { configOf } from '../history/runs.ts';
 import { writeManifest, type Manifest } from '../train/manifest.ts';
 import { filesOf } from '../weights/folder.ts';
@@ -149,7 +149,8 @@ export async function importRun(recorder: RunRecorder, path: string, { name = ba
     const sheet = readSheet(name, file, entries);
     return await keep(recorder, sheet, file, { entries, name, work });
   } catch (error) {
-    if (error instanceof AppError || isDiskFull(error)) throw error;
+    if (error instanceof AppError || (error as { code?: unknown }).code === 'SQLITE_FULL') throw error;
+    if (typeof (error as NodeJS.ErrnoException).syscall === 'string') throw diskError(join(recorder.history.home, 'runs'), error);
     throw refuse(name, errorLine(error));
   } finally {
     file.close();
@@ -205,7 +206,7 @@ const PNG = Buffer.from('89504e470d0a1a0a', 'hex');
 
 /** Copies an entry, flushed; yields the bytes of each piece. @throws AppError('run') where it is not what was written */
 function* copying(name: string, file: ReadableFile, entry: ZipEntry, { sha256 }: Sheet, to: string): Generator<number, void> {
-  mkdirSync(dirname(to), { recursive: true });
+  mkdirs(dirname(to));
   const hash = createHash('sha256');
   const out = openSync(to, 'w');
   try {
@@ -232,7 +233,7 @@ async function keep(recorder: RunRecorder, sheet: Sheet, file: ReadableFile, { e
   const runDir = recorder.runDir(id);
   const temporary = join(recorder.history.home, 'runs', `.import-${id}`);
   try {
-    mkdirSync(temporary, { recursive: true });
+    mkdirs(temporary);
     const folder = sheet.checkpoint && `checkpoints/step-${String(sheet.checkpoint.step).padStart(6, '0')}`;
     const weights = folder === null ? [] : [...entries.keys()].filter((each) => WEIGHTS.test(each));
     const copies = [...sheet.images.map((each) => [each.file, each.file] as const), ...weights.map((each) => [each, `${folder}/${each}`] as const), ...(sheet.start ? [[START, START] as const] : [])];

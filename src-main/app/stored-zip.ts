@@ -2,11 +2,12 @@
  * Writes a zip of stored entries, nothing compressed: pictures and weights hardly shrink, and a reader that accepts stored entries only
  * has no bomb to fear. Sixty lines instead of a dependency. Source: PKWARE APPNOTE 6.3.10, sections 4.3.7, 4.3.12, 4.3.14 to 4.3.16 and 4.5.3.
  */
-import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, writeSync, fsyncSync, mkdirSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, writeSync, fsyncSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { diskError } from '../base/atomic.ts';
 import { AppError } from '../base/errors.ts';
+import { mkdirs } from '../base/folder.ts';
 import { allSteps } from '../base/work.ts';
 
 /** Either the bytes, or the file that holds them. */
@@ -22,8 +23,7 @@ export const writeStoredZip = (path: string, parts: readonly ZipPart[]): number 
 /** As {@link writeStoredZip}, step by step: yields the bytes written so far. Left early, it leaves nothing behind. */
 export function* storingZip(path: string, parts: readonly ZipPart[]): Generator<number, number> {
   const temporary = `${path}.${process.pid}.tmp`;
-  mkdirSync(dirname(path), { recursive: true });
-  const zip = openSync(temporary, 'w');
+  let zip = -1;
   let at = 0;
   let whole = false;
   const write = (bytes: Uint8Array): void => {
@@ -31,6 +31,8 @@ export function* storingZip(path: string, parts: readonly ZipPart[]): Generator<
     at += bytes.length;
   };
   try {
+    mkdirs(dirname(path));
+    zip = openSync(temporary, 'w');
     const directory: Buffer[] = [];
     for (const { name, content } of parts) {
       const begin = at;
@@ -69,7 +71,7 @@ export function* storingZip(path: string, parts: readonly ZipPart[]): Generator<
     if (cause instanceof AppError) throw cause;
     throw diskError(path, cause);
   } finally {
-    closeSync(zip);
+    if (zip >= 0) closeSync(zip);
     if (!whole) rmSync(temporary, { force: true });
   }
 }

@@ -1,14 +1,15 @@
 /** Files that are whole or not there: temporary name, flush, rename. */
 import { createHash } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { byteWords, freeBytes } from './disk.ts';
 import { AppError, errorLine } from './errors.ts';
+import { mkdirs } from './folder.ts';
 import { allSteps } from './work.ts';
 
 /** Writes a file under a temporary name, flushes it to the disk and renames it. @param mode of a file that is not there yet; default what the system gives */
 export function writeWhole(file: string, content: Uint8Array | string, mode?: number): void {
-  mkdirSync(dirname(file), { recursive: true });
+  mkdirs(dirname(file));
   const temporary = join(dirname(file), `.${basename(file)}.part`);
   if (mode !== undefined) rmSync(temporary, { force: true }); // what is there keeps its own mode
   writeFlushed(temporary, content, mode);
@@ -47,8 +48,9 @@ export function onDisk<T>(file: string, write: () => T): T {
  */
 export function diskError(file: string, cause: unknown, { need, then = 'try again' }: { need?: number; then?: string } = {}): AppError {
   // The system names the temporary file, which nobody knows: "ENOSPC: no space left on device, open '/home/x/.y.part'".
-  const words = errorLine(cause).replace(/^([A-Z]+: [^,']+), .*$/s, '$1');
-  const full = ['ENOSPC', 'EDQUOT'].includes((cause as NodeJS.ErrnoException | null)?.code ?? '');
+  const { code = '', path = '' } = (cause ?? {}) as NodeJS.ErrnoException;
+  const words = code === 'EEXIST' ? `${path} is a file` : errorLine(cause).replace(/^([A-Z]+: [^,']+), .*$/s, '$1');
+  const full = ['ENOSPC', 'EDQUOT'].includes(code);
   const free = full ? byteWords(freeBytes(dirname(file))) : '';
   const room = !full ? '' : need === undefined ? ` (${free} are free)` : ` (it takes ${byteWords(need)}, ${free} are free)`;
   return new AppError('disk', `${file} could not be written: ${words}${room}.`, { hint: full ? `Free some space in ${dirname(file)}, then ${then}.` : `Check free space and permissions, then ${then}.`, cause });

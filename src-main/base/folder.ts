@@ -25,19 +25,29 @@ export function checkFolder(folder: string): void {
 }
 
 /**
- * Makes a folder and those above it. Not by mkdir's own `recursive`, which never returns where the system answers "no such file"
- * to a name it does not allow, as below /proc.
- * @throws AppError('disk')
+ * Makes a folder and those above it. Not by mkdir's own `recursive`, which calls a read-only disk "no such file", and never returns where
+ * the system answers that to a name it does not allow, as below /proc.
+ * @returns the topmost that was made @throws the system's own error
  */
-export function makeFolder(folder: string): void {
-  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return;
-  if (dirname(folder) !== folder) makeFolder(dirname(folder));
+export function mkdirs(folder: string): string | undefined {
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return undefined;
+  const above = dirname(folder) === folder ? undefined : mkdirs(dirname(folder));
   try {
     mkdirSync(folder);
+    return above ?? folder;
+  } catch (error) {
+    if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return above; // somebody else was quicker
+    throw error;
+  }
+}
+
+/** As {@link mkdirs}. @throws AppError('disk') */
+export function makeFolder(folder: string): void {
+  try {
+    mkdirs(folder);
   } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code;
-    if (code === 'EEXIST' && statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return; // somebody else was quicker
+    const { code, path = folder } = cause as NodeJS.ErrnoException;
     const why = code === 'EEXIST' ? 'a file of that name is there' : errorLine(cause).replace(/^([A-Z]+: [^,']+), .*$/s, '$1');
-    throw new AppError('disk', `The folder ${folder} could not be made: ${why}.`, { hint: 'Name another folder, or check its permissions.', cause });
+    throw new AppError('disk', `The folder ${path} could not be made: ${why}.`, { hint: 'Name another folder, or check its permissions.', cause });
   }
 }

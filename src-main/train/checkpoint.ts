@@ -2,7 +2,7 @@
  * Checkpoints: a folder `checkpoints/step-000020/` with the LoRA (or the UNet, where all of it is tuned) as others read it, the trainer's state, and
  * their sha256. What is large lies in several files, as diffusers has it. It is written under a temporary name and renamed, so it is whole or not there; damage that comes later is found by the sums.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { AppError, errorLine } from '../base/errors.ts';
 import type { ScoredPoint } from '../contract/best.ts';
@@ -15,6 +15,7 @@ import { openWeightFolder } from '../weights/folder.ts';
 import { writeSharded, type TensorToWrite } from '../weights/write.ts';
 import { sizeOf, type OptimizerState } from './optimizers/optimizer.ts';
 import { STATES_KEPT } from './trained-size.ts';
+import { mkdirs } from '../base/folder.ts';
 import { diskError, flushFolder, jointSum, sha256Of, writeWhole } from '../base/atomic.ts';
 
 const LORA_FILE = 'lora.safetensors';
@@ -102,7 +103,7 @@ export function writeCheckpoint(runDir: string, state: TrainerState, shape: Chec
     const before = checkpointSteps(runDir).filter((step) => step < state.step).at(-2) ?? -1;
     state.recent = state.recent.filter((event) => 'step' in event && event.step > before);
     rmSync(temporary, { recursive: true, force: true });
-    mkdirSync(temporary, { recursive: true });
+    mkdirs(temporary);
     const weights = isFull(adapter) ? writeNetwork(temporary, adapter, shardBytes) : [LORA_FILE];
     if (!isFull(adapter)) writeDiffusersLora(join(temporary, LORA_FILE), setOf(adapter));
     const files = [...weights, ...writeState(temporary, state, shape, shardBytes)];

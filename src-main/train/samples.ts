@@ -1,9 +1,10 @@
 /** Sample pictures of a run: the same prompts and seeds for base and tuned weights, scored and measured. */
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { PictureMeasures, TrainerEvent, TrainerEventOf } from '../contract/events.ts';
 import type { RunConfig } from '../contract/run.ts';
 import { onDisk } from '../base/atomic.ts';
+import { mkdirs } from '../base/folder.ts';
 import { readFloats, scope } from '../engine/scope.ts';
 import { tf, type Tensor4D } from '../engine/tf.ts';
 import type { Adapter } from '../nn/lora.ts';
@@ -183,7 +184,7 @@ export function pictureText({ prompt, seed }: Pick<SamplePoint, 'prompt' | 'seed
 
 /** Writes one picture as PNG, with a text that tells what it is. */
 export async function writePicture(file: string, pixels: Float32Array, width: number, height: number, text: Readonly<Record<string, string>> = {}): Promise<void> {
-  onDisk(file, () => mkdirSync(dirname(file), { recursive: true }));
+  onDisk(file, () => mkdirs(dirname(file)));
   const image = tf.tensor4d(pixels, [1, height, width, 3]);
   try {
     await writePng(file, image, { text });

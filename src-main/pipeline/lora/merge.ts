@@ -2,9 +2,10 @@
  * A LoRA merged into its base model: W + scale B A (or what DoRA and LoKr make of W) in float32, written in the type the base file has, one tensor at a time. A diffusers
  * folder or a file in the original layout becomes either. Source: peft tuners/lora/layer.py get_delta_weight.
  */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, extname, join, relative } from 'node:path';
 import { diskError, writeWhole } from '../../base/atomic.ts';
+import { mkdirs } from '../../base/folder.ts';
 import { AppError } from '../../base/errors.ts';
 import { allSteps } from '../../base/work.ts';
 import { readFloatsSync, scope } from '../../engine/scope.ts';
@@ -305,7 +306,7 @@ const writeJson = (path: string, value: unknown): void => writeText(path, `${JSO
 /** @returns the topmost folder that had to be made, undefined if it was there */
 export function makeFolder(folder: string): string | undefined {
   try {
-    return mkdirSync(folder, { recursive: true });
+    return mkdirs(folder);
   } catch (cause) {
     throw diskError(folder, cause);
   }

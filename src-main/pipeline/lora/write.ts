@@ -3,9 +3,9 @@
  * Source: diffusers 0.42.1 loaders/lora_base.py save_lora_weights; peft utils/save_and_load.py; kohya-ss/sd-scripts networks/lora.py save_weights.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { diskError, writeWhole } from '../../base/atomic.ts';
+import { mkdirs } from '../../base/folder.ts';
 import { readFloatsSync } from '../../engine/scope.ts';
 import { isFull, LORA_PARTS, MATRICES, type Adapter, type LoraModule, type LoraPart, type LoraSet, type MatrixName } from '../../nn/lora.ts';
 import { writeSafetensors, type TensorData } from '../../weights/safetensors.ts';
@@ -108,7 +108,7 @@ export function writePeftLora(folder: string, adapter: Adapter, options: { baseM
   const tensors: Record<string, TensorData> = {};
   for (const { place: { module }, own } of modulesOf({ unet: adapter })) for (const [name, data] of matricesOf(own)) tensors[`base_model.model.${module}.${name}`] = data;
   try {
-    mkdirSync(folder, { recursive: true });
+    mkdirs(folder);
     writeWhole(join(folder, 'adapter_config.json'), `${JSON.stringify(config, null, 2)}\n`);
   } catch (cause) {
     throw diskError(folder, cause);

@@ -14,6 +14,7 @@ import { forkTrainer } from '../../../src-main/app/trainer-port.ts';
 import { AppError } from '../../../src-main/base/errors.ts';
 import { LogBook } from '../../../src-main/base/log-book.ts';
 import type { EventPayload } from '../../../src-main/contract/api.ts';
+import type { TrainerEvent } from '../../../src-main/contract/events.ts';
 import type { RunConfig } from '../../../src-main/contract/run.ts';
 import type { Engine } from '../../../src-main/engine/engine.ts';
 import { tensorCount } from '../../../src-main/engine/scope.ts';
@@ -25,7 +26,9 @@ import { config as fakeConfig, until } from '../../helpers/temp-home.ts';
 import { tinyConfig, tinyPipeline } from '../../helpers/tiny.ts';
 
 const disk = mkdtempSync(join(tmpdir(), 'drtune-full-'));
-const mounted = process.platform === 'linux' && spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=6m', 'tmpfs', disk]).status === 0;
+const mountAt = (folder: string): boolean => process.platform === 'linux' && spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=6m', 'tmpfs', folder]).status === 0;
+const remount = (folder: string, as: 'ro' | 'rw'): boolean => spawnSync('mount', ['-o', `remount,${as}`, folder]).status === 0;
+const mounted = mountAt(disk);
 if (!mounted) console.warn('SKIPPED: a full disk needs the right to mount a small file system, which is not given here.');
 afterAll(() => {
   if (mounted) spawnSync('umount', ['-l', disk]);
@@ -55,11 +58,11 @@ describe.skipIf(!mounted)('a full disk', () => {
   beforeAll(async () => void (engine = await openEngine({ prefer: 'wasm', home: tmpdir() })));
   const tiny = tinyConfig({ iterations: 2, batch: 1, diversitySeeds: 0, checkpointEvery: 1, sampleEvery: 1, samplePrompts: 2, lora: { rank: 2, targets: ['to_q'] } });
 
-  async function run(config: RunConfig, runDir: string, resume: boolean): Promise<void> {
-    for await (const _ of train(config, {
+  async function run(config: RunConfig, runDir: string, resume: boolean, heard: (event: TrainerEvent) => void = () => {}): Promise<void> {
+    for await (const event of train(config, {
       engine, home: disk, runDir, resume, appVersion: 'test', now: () => 0, date: () => '', memoryBytes: () => 1, log: () => {}, breathe: async () => {}, stopRequested: () => false,
       room: () => Infinity, // others fill it while the run is at work
-    })) { /* only the files count here */ }
+    })) heard(event);
   }
   const kept = (runDir: string): Record<string, string> => Object.fromEntries(filesBelow(runDir).filter((file) => /\.(png|safetensors)$/.test(file)).map((file) => [file.slice(runDir.length), readFileSync(file).toString('base64')]));
 
@@ -124,6 +127,33 @@ describe.skipIf(!mounted)('a full disk', () => {
     }
   });
 
+  it('or one that is read-only, also from some moment on: one line with the system\'s reason; with the right to write the run goes on', async () => {
+    const [home, runs] = [join(disk, 'home'), join(disk, 'home/runs')];
+    mkdirSync(runs, { recursive: true });
+    mountAt(runs);
+    try {
+      const whole = join(runs, 'whole');
+      await run(tiny, whole, false);
+      const recorder = RunRecorder.open(home);
+      const runDir = join(runs, 'later');
+      let readOnly = false;
+      const later = run(tiny, runDir, false, (event) => {
+        if (event.type === 'checkpoint' && event.step === 1) readOnly = remount(runs, 'ro');
+      });
+      await expect(later).rejects.toMatchObject({ code: 'disk', message: expect.stringMatching(/^\S*\/later\/\S+ could not be written: EROFS: read-only file system\.$/) as string });
+      expect(readOnly).toBe(true);
+      expect(() => recorder.createRun({ name: 'none', config: tiny })).toThrow(expect.objectContaining({ code: 'disk', message: expect.stringMatching(/runs\/\S+ could not be made: EROFS: read-only file system\.$/) as string }) as Error);
+      expect(recorder.runs.list()).toEqual([]);
+      await expect(run(tiny, join(runs, 'never'), false)).rejects.toMatchObject({ code: 'disk', message: expect.stringMatching(/never\/\S+ could not be written: EROFS/) as string });
+      remount(runs, 'rw');
+      await run(tiny, runDir, true);
+      expect(kept(runDir)).toEqual(kept(whole));
+      recorder.close();
+    } finally {
+      spawnSync('umount', ['-l', runs]);
+    }
+  });
+
   it.each([0, 4096, 40_960, 163_840])('under the app, %i bytes left: the run says so while it lasts, ends in a right state, and goes on with room', async (bytes) => {
     const home = join(disk, `home-${bytes}`);
     mkdirSync(home);
@@ -176,7 +206,7 @@ describe.skipIf(!mounted)('a full disk', () => {
     makeRoom();
     const { path } = await shareRun(recorder, id, join(home, 'out.drtune'));
     leave(300_000);
-    await expect(importRun(recorder, path)).rejects.toMatchObject({ code: 'ENOSPC' }); // what answers pages says "The disk is full."
+    await expect(importRun(recorder, path)).rejects.toMatchObject({ code: 'disk', message: expect.stringMatching(/runs could not be written: ENOSPC: .* are free\)\.$/) as string });
     makeRoom();
     expect(readdirSync(join(home, 'runs'))).toEqual([id]);
     expect(recorder.runs.list()).toHaveLength(1);
