@@ -91,15 +91,10 @@ export function pace(seconds: number | null): string {
   return seconds < 1 ? `${fixed(1 / seconds, 1)} it/s` : `${fixed(seconds, 1)} s/it`;
 }
 
-/** A config as dotted rows for a table. */
+/** A run's settings by their paths, values as `runs.diff` tells them. */
 export function flatSettings(value: unknown, at = ''): { key: string; value: string }[] {
-  if (value !== null && typeof value === 'object' && !Array.isArray(value)) {
-    return Object.entries(value).flatMap(([key, inner]) => flatSettings(inner, at ? `${at}.${key}` : key));
-  }
-  if (Array.isArray(value) && value.some((item) => typeof item === 'object')) {
-    return value.flatMap((item, index) => flatSettings(item, `${at}[${index}]`));
-  }
-  return [{ key: at, value: Array.isArray(value) ? value.join(at.includes('rompts') ? '\n' : ', ') : shortPictures(String(value)) }];
+  if (value !== null && typeof value === 'object' && !Array.isArray(value)) return Object.entries(value).flatMap(([key, inner]) => flatSettings(inner, at ? `${at}.${key}` : key));
+  return [{ key: at, value: shortPictures(Array.isArray(value) ? JSON.stringify(value) : String(value)) }];
 }
 
 /** A value as `runs.diff` tells it, in words: a list one a line, a reward by its title with its weight and what else is set of it. */

@@ -200,7 +200,7 @@ describe('pictures of a run', () => {
     const title = (name: string): string => name.toUpperCase();
     expect(settingWords('[{"name":"symmetry","weight":1},{"name":"clipscore","weight":2,"target":0.95}]', title)).toBe('SYMMETRY, 1\nCLIPSCORE, 2, target 0.95');
     expect(['[]', '', '0.003', '[1,2]', '["a cat","a dog"]', '[[512,512]]', '{"kind"'].map((value) => settingWords(value, title))).toEqual(['–', '–', '0.003', '1, 2', 'a cat\na dog', '512, 512', '{"kind"']);
-    expect(flatSettings({ a: { b: 1 }, c: [{ d: 2 }], e: [1, 2] })).toEqual([{ key: 'a.b', value: '1' }, { key: 'c[0].d', value: '2' }, { key: 'e', value: '1, 2' }]);
+    expect(flatSettings({ a: { b: 1 }, c: [{ d: 2 }], e: [1, 2] })).toEqual([{ key: 'a.b', value: '1' }, { key: 'c', value: '[{"d":2}]' }, { key: 'e', value: '[1,2]' }]);
   });
 });
 
