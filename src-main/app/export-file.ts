@@ -17,7 +17,7 @@ export function exportFile(home: string, name: string): ExportFile {
   const path = fileInside(join(home, 'exports'), name);
   if (!statSync(path).isDirectory()) return { name, type: 'application/octet-stream', bytes: statSync(path).size, stream: () => createReadStream(path) };
   const files = readdirSync(path, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).map((entry) => {
-    const file = join(entry.parentPath, entry.name);
+    const file = fileInside(path, relative(path, join(entry.parentPath, entry.name))); // folders that are links are walked too
     return { file, inside: `${name}/${relative(path, file).split(sep).join('/')}`, bytes: statSync(file).size };
   });
   for (const { inside, bytes } of files) if (bytes > MOST_BYTES || !splitName(inside)) throw new AppError('denied', `${inside} does not fit into an archive.`, { hint: 'Copy the folder from that machine\'s data folder.' });

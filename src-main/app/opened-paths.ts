@@ -79,6 +79,7 @@ export class OpenedPaths {
     const isIn = (folder: string): boolean => wayDown(as(folder), path) !== null;
     // Files directly in the data folder are the app's own: the history, the hub's token.
     const inHome = wayDown(as(home), path);
+    if (inHome?.[0] === 'browser') return false; // the window's own storage
     if (inHome !== null) return inHome.length > 1 || (inHome.length === 1 && !isFile(path)) || this.opened.has(path) || models().some((model) => resolve(model.path) === path || isIn(model.path));
     if (isIn(resources) || [...this.opened].some(isIn) || models().some((model) => isIn(model.path))) return true;
     if (folders) return folders.some((folder) => isIn(resolve(folder)));

@@ -1,7 +1,7 @@
 /** The served app from outside: a process, its address, its refusals, its end. */
 import { createServer } from 'node:http';
 import { request as httpRequest } from 'node:http';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { REQUESTS, systemSchema, type RunSummary } from '../../../src-main/contract/api.ts';
@@ -196,6 +196,10 @@ describe('who is refused', () => {
     mkdirSync(join(home, 'exports/peft'), { recursive: true });
     writeFileSync(join(home, 'exports/lora.safetensors'), 'weights');
     writeFileSync(join(home, 'exports/peft/a.json'), '{}');
+    mkdirSync(join(home, 'exports/linked'));
+    mkdirSync(join(home, 'private'));
+    writeFileSync(join(home, 'private/secret.txt'), 'secret');
+    symlinkSync(join(home, 'private'), join(home, 'exports/linked/out'), 'junction');
     const app = await serve(home);
     for (const path of ['/export/lora.safetensors', '/server/0123456789ab/image/1', '/server/0123456789ab/export/x']) {
       expect((await get(app.port, path)).status, path).toBe(401);
@@ -208,7 +212,7 @@ describe('who is refused', () => {
     const folder = await get(app.port, `/export/peft?token=${app.token}`);
     expect([folder.status, folder.body.length, folder.headers['content-length'], folder.headers['content-type']]).toEqual([200, 2048, '2048', 'application/x-tar']);
     expect((await get(app.port, `/export/peft?token=${app.token}`, {}, 'HEAD')).body.length).toBe(0);
-    for (const path of ['/export/..%2fhistory.sqlite', '/export/..', '/export/%2e%2e', '/export/nothing', '/export/peft%2fa.json', '/server/0123456789ab/image/1', '/server/0123456789ab/ws', '/server/0123456789ab/export/..%2f..%2fx', '/server/http:%2f%2fevil.example/image/1']) {
+    for (const path of ['/export/..%2fhistory.sqlite', '/export/..', '/export/%2e%2e', '/export/nothing', '/export/peft%2fa.json', '/export/linked', '/server/0123456789ab/image/1', '/server/0123456789ab/ws', '/server/0123456789ab/export/..%2f..%2fx', '/server/http:%2f%2fevil.example/image/1']) {
       const { status, body } = await get(app.port, `${path}?token=${app.token}`);
       expect([400, 404, 503], path).toContain(status === 200 && body.toString().startsWith('<!') ? 404 : status);
       expect(body.toString().slice(0, 15), path).not.toContain('SQLite');

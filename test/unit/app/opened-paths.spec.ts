@@ -28,7 +28,7 @@ function place(folders?: string[]) {
 
 describe('a path of a page', () => {
   it.each([
-    ['data/models/a.safetensors', true], ['data/hub-token', false], ['data', false], ['data/models', true], ['data/own model', true], ['resources/starter', true], ['mine/prompts.txt', true], ['mine/new.txt', true],
+    ['data/models/a.safetensors', true], ['data/hub-token', false], ['data/browser/Local State', false], ['data', false], ['data/models', true], ['data/own model', true], ['resources/starter', true], ['mine/prompts.txt', true], ['mine/new.txt', true],
     ['elsewhere/secret.txt', false], ['mine/../elsewhere/secret.txt', false], ['mine/link.txt', false], ['mine/folder/secret.txt', false], ['minefield/x', false],
     ['elsewhere-listed/model.safetensors', true], ['elsewhere-listed/other.safetensors', false],
   ])('%s: %s', (path, is) => expect(place(['mine']).allowed(path)).toBe(is));
