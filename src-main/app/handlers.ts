@@ -114,10 +114,7 @@ export function makeHandlers({ service, catalog, system, hub, tokens, works, upl
       uploads.drop(id);
       return {};
     },
-    'queue.first': async ({ id }) => {
-      service.first(id);
-      return {};
-    },
+    'queue.move': async ({ id, by }) => service.move(id, by),
     'queue.hold': async ({ held }) => {
       service.hold(held);
       return {};

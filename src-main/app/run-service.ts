@@ -72,13 +72,22 @@ export class RunService {
     return { running: this.session?.runId ?? null, waiting: waiting + this.lane.waitingSmall, held: unlessDamaged(() => this.held, true) };
   }
 
-  /** Puts a waiting run at the head of the queue. */
-  first(id: string): void {
-    const row = this.recorder.runs.get(id);
+  /** Puts a waiting run so many places further back in the queue, forward where negative. @returns its place, from 1 */
+  move(id: string, by: number): { place: number; of: number } {
+    const { runs } = this.recorder;
+    const row = runs.get(id);
     if (row.state !== 'queued') throw new AppError('run', `The run "${row.name}" does not wait (it is ${row.state}).`);
-    const head = this.recorder.runs.queue()[0]!;
-    if (head.id !== id) this.recorder.runs.set(id, { queued_at: head.queued_at - 1 });
+    const queue = runs.queue();
+    const others = queue.filter((each) => each.id !== id);
+    const place = Math.min(Math.max(0, queue.findIndex((each) => each.id === id) + by), others.length);
+    const order = [...others.slice(0, place), row, ...others.slice(place)];
+    let before = queue.at(-1)!.queued_at + 1;
+    for (const each of order.toReversed()) { // the times stay in the past: what is queued next comes last
+      before = Math.min(each.queued_at, before - 1);
+      if (before !== each.queued_at) runs.set(each.id, { queued_at: before });
+    }
     this.publishSummary(id);
+    return { place: place + 1, of: order.length };
   }
 
   /** Keeps waiting runs from starting, over restarts too; the run at work goes on. */
@@ -215,6 +224,7 @@ export class RunService {
       }
     }
     this.sweep();
+    this.lane.pump();
   }
 
   /** Stops what is at work, with a checkpoint, and leaves the queue for the next start. */
@@ -261,8 +271,13 @@ export class RunService {
   }
 
   private nextRun(): (() => Promise<void>) | null {
-    const row = unlessDamaged(() => (this.held ? undefined : this.recorder.runs.queue()[0]), undefined);
+    const row = unlessDamaged(() => (this.held || this.deviceTaken() ? undefined : this.recorder.runs.queue()[0]), undefined);
     return row ? () => this.train(row) : null;
+  }
+
+  /** A command line trains on this machine's device: the queue waits for its end. */
+  private deviceTaken(): boolean {
+    return this.recorder.runs.inState('running').some(({ owner }) => owner !== thisOwner());
   }
 
   private async train(row: RunRow): Promise<void> {

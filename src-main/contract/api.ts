@@ -370,8 +370,8 @@ export const REQUESTS = {
   'runs.share': request(z.strictObject({ id, step: z.number().int().min(0).optional() }), z.object({ path: z.string(), bytes: z.number(), checked: z.string() })),
   /** Adds a .drtune file to the history as a new run, once all of it is checked: a file of this machine, or one that was put. */
   'runs.import': request(z.union([z.strictObject({ path: z.string().min(1).max(4096) }), z.strictObject({ upload: z.string().max(16), name: z.string().min(1).max(300) })]), runSummarySchema),
-  /** Puts a waiting run at the head of the queue. */
-  'queue.first': request(z.strictObject({ id }), nothing),
+  /** Puts a waiting run so many places further back in the queue, forward where negative; tells its place, from 1. */
+  'queue.move': request(z.strictObject({ id, by: z.number().int() }), z.object({ place: z.number(), of: z.number() })),
   /** While it is held no waiting run starts; the one at work goes on. */
   'queue.hold': request(z.strictObject({ held: z.boolean() }), nothing),
   'models.list': request(nothing, z.array(modelInfoSchema)),

@@ -25,7 +25,7 @@ export const PAIR_SQL = `
   SELECT b.id AS base, t.id AS tuned FROM images t
   JOIN images b ON b.run_id = t.run_id AND b.role = 'base' AND b.prompt = t.prompt AND b.seed = t.seed
   WHERE t.run_id = ? AND t.role = 'tuned' AND t.strength = 1 AND t.lora_from = 0 ORDER BY t.step DESC, t.prompt_index LIMIT 1`;
-export const QUEUE_SQL = `SELECT * FROM runs WHERE state = 'queued' AND deleted_at IS NULL ORDER BY queued_at, id`;
+export const QUEUE_SQL = `SELECT * FROM runs WHERE state = 'queued' AND deleted_at IS NULL ORDER BY queued_at, rowid`;
 export const MEASURED_SQL = 'SELECT * FROM runs WHERE model = ? AND engine = ? AND step > 0 ORDER BY created_at DESC LIMIT 5';
 
 export class Runs {

@@ -103,7 +103,7 @@ export function mockTransport(state: 'full' | 'empty' | 'failing' = 'full', step
     'work.cancel': () => ({}),
     'files.put': () => ({}),
     'files.drop': () => ({}),
-    'queue.first': () => ({}),
+    'queue.move': () => ({ place: 1, of: 1 }),
     'queue.hold': () => ({}),
     'runs.export': ({ id, format }: { id: string; format: string }) => ({
       path: `${get(id).folder}/export/${format}`, bytes: 412_000, checked: 'read back, its picture differs from the checkpoint\'s by 0 (bound 0.001) and from the base\'s by 2.1e-1',

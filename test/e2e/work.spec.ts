@@ -126,6 +126,12 @@ describe.skipIf(!browser)('long work on the pages', { timeout: 60_000 }, () => {
     await page.getByText('6 runs are queued.').waitFor();
     const queued = (await client.ask('runs.list', {})).filter((run) => run.state === 'queued');
     expect(queued.map((run) => run.name).sort()).toEqual(['2', '4', '8'].flatMap((rank) => ['1e-4', '2e-4'].map((lr) => `Swept lora.rank=${rank} optimizer.lr=${lr}`)).sort());
+    await go(`/runs/${queued.find((run) => run.name.endsWith('rank=2 optimizer.lr=1e-4'))!.id}`);
+    for (const [button, place] of [['Later', 2], ['Later', 3], ['Earlier', 2], ['Run next', 1]] as const) {
+      await page.getByRole('button', { name: button, exact: true }).click();
+      await page.getByText(`Place ${place} of 6 in the queue.`).last().waitFor();
+    }
+    if (process.env['DRTUNE_SHOTS']) await page.screenshot({ path: join(process.env['DRTUNE_SHOTS'], 'queued.png') });
     for (const { id } of queued) await client.ask('runs.stop', { id });
     await client.ask('queue.hold', { held: false });
   });

@@ -88,28 +88,32 @@ describe('a run', () => {
     for (const id of ids.slice(0, 3)) expect(recorder.summary(id).reason).toMatch(/\w/);
   });
 
-  it('that waits can be put first; a held queue starts none, over a restart too, until it is let go', async () => {
+  it('that waits can be moved forward and back; a held queue starts none, over a restart too, until it is let go', async () => {
     const home = tempHome();
     const { start, service, state, ended, recorder } = rig(home);
     const running = start({ iterations: 6 });
     const ids = [start({ iterations: 1 }), start({ iterations: 1 }), start({ iterations: 1 })];
-    service.first(ids[2]!);
-    service.first(ids[1]!);
-    expect(recorder.runs.queue().map((row) => row.id)).toEqual([ids[1], ids[2], ids[0]]);
-    expect(() => service.first(running)).toThrow(/does not wait/);
+    const order = (): number[] => recorder.runs.queue().map((row) => ids.indexOf(row.id));
+    for (const [n, by, wanted] of [[2, -Infinity, [2, 0, 1]], [2, 1, [0, 2, 1]], [1, -1, [0, 1, 2]], [0, 99, [1, 2, 0]], [1, -1, [1, 2, 0]]] as const) {
+      expect(service.move(ids[n]!, by)).toEqual({ place: 1 + wanted.indexOf(n as never), of: 3 });
+      expect(order()).toEqual(wanted);
+    }
+    ids.push(start({ iterations: 1 }));
+    expect(order()).toEqual([1, 2, 0, 3]); // one that is queued later stays last
+    expect(() => service.move(running, -1)).toThrow(/does not wait/);
     service.hold(true);
     expect(await ended(running)).toBe('finished');
     await new Promise((done) => setTimeout(done, 150));
-    expect(ids.map(state)).toEqual(['queued', 'queued', 'queued']);
+    expect(ids.map(state)).toEqual(['queued', 'queued', 'queued', 'queued']);
     await service.close(1000);
     const next = rig(home);
     next.service.recover();
     await new Promise((done) => setTimeout(done, 150));
-    expect(next.service.queue()).toEqual({ running: null, waiting: 3, held: true });
+    expect(next.service.queue()).toEqual({ running: null, waiting: 4, held: true });
     next.service.hold(false);
     for (const id of ids) expect(await next.ended(id)).toBe('finished');
     const begun = (id: string): number => next.recorder.summary(id).startedAt!;
-    expect([ids[1]!, ids[2]!, ids[0]!].map(begun)).toEqual([...ids].map(begun).sort((a, b) => a - b));
+    expect([ids[1]!, ids[2]!, ids[0]!, ids[3]!].map(begun)).toEqual([...ids].map(begun).sort((a, b) => a - b));
   });
 
   it('that is stopped keeps a checkpoint, and is resumed from it without counting a step twice', async () => {
@@ -293,6 +297,20 @@ describe('other processes', () => {
     events.length = 0;
     service.watchForeign();
     expect(events).toEqual([]);
+  });
+
+  it('a run of a command line that lives is waited for: one is trained at a time', async () => {
+    const { service, recorder, state, start, ended } = rig();
+    const id = recorder.createRun({ name: 'cli', config: config() });
+    recorder.runs.set(id, { owner: `${process.ppid}:?` });
+    service.recover();
+    const waiting = start({ iterations: 1 });
+    service.watchForeign();
+    await new Promise((done) => setTimeout(done, 100));
+    expect([state(id), state(waiting)]).toEqual(['running', 'queued']);
+    recorder.record(id, { type: 'finished', reason: 'stopped', step: 1, seconds: 1 });
+    service.watchForeign();
+    expect(await ended(waiting)).toBe('finished');
   });
 
   it('closing the service stops the training with a checkpoint and leaves the queue', async () => {
