@@ -6,18 +6,16 @@ import { logLines, type FromTrainer, type LaunchTrainer } from '../app/trainer-p
 /** The engine's libraries are not signed by us: on macOS a process of another kind may load them. */
 const ENGINE = { allowLoadingUnsignedLibraries: true };
 
-/** Messages wait until the process is up. */
+/** Messages wait until the process is up; one that has ended gets none, which some of Electron's versions do not survive. */
 function sender(child: UtilityProcess): (message: unknown) => void {
   const waiting: unknown[] = [];
-  let up = false;
+  let pass: (message: unknown) => void = (message) => waiting.push(message);
   child.once('spawn', () => {
-    up = true;
-    for (const message of waiting.splice(0)) child.postMessage(message);
+    pass = (message) => child.postMessage(message);
+    for (const message of waiting.splice(0)) pass(message);
   });
-  return (message) => {
-    if (up) child.postMessage(message);
-    else waiting.push(message);
-  };
+  child.once('exit', () => (pass = () => {}));
+  return (message) => pass(message);
 }
 
 /** One that has just ended, or has not begun, has no process to kill. */

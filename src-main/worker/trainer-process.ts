@@ -17,6 +17,7 @@ interface ParentPort {
 }
 
 const parentPort = (process as unknown as { parentPort?: ParentPort }).parentPort;
+const LEAVE_MS = 50;
 let stopping = false;
 let orphaned = false;
 let working = false;
@@ -25,7 +26,8 @@ let working = false;
 function send(message: FromTrainer): Promise<void> {
   if (parentPort) {
     parentPort.postMessage(message);
-    return Promise.resolve();
+    // Electron's port has no callback, and what is still in it at the exit is lost: a run that is done would have crashed.
+    return message.type === 'done' ? new Promise((left) => setTimeout(left, LEAVE_MS)) : Promise.resolve();
   }
   if (!process.send || !process.connected) return Promise.resolve();
   return new Promise((done) => process.send!(message, undefined, undefined, () => done()));

@@ -290,6 +290,8 @@ describe('a utility process', () => {
     expect(messages).toEqual([{ type: 'done' }, { type: 'log', line: 'Error: FatalError at v8::heap' }]);
     port.kill();
     expect(exits).toEqual([{ code: 9, signal: null }]);
+    port.send({ type: 'stop' });
+    expect(sent).toHaveLength(1);
     Object.assign(child, { pid: 2 ** 22 + 1 }); // ended, and its number still known: above what Linux gives
     expect(() => port.kill()).not.toThrow();
   });
