@@ -80,15 +80,20 @@ export function modelFiles(folder: string): Record<string, string> {
   return Object.fromEntries(files.filter((file) => /\.(safetensors|bin|pt|pth|ckpt|json|txt)$/.test(file) && statSync(file).isFile()).map((file) => [relative(folder, file), file]));
 }
 
-/** sha256 of files by name. @throws AppError('cancelled') */
+/** sha256 of files by name. @throws AppError('config') where one is not there, AppError('cancelled') */
 export async function hashFiles(files: Readonly<Record<string, string>>, work: Work): Promise<Record<string, string>> {
   const sums: Record<string, string> = {};
-  const total = Object.values(files).reduce((bytes, file) => bytes + statSync(file).size, 0);
+  const sizeOf = (file: string): number => {
+    const there = statSync(file, { throwIfNoEntry: false });
+    if (!there) throw new AppError('config', `There is no file ${file}.`, { hint: 'Bring it back, or choose another in the settings.' });
+    return there.size;
+  };
+  const total = Object.values(files).reduce((bytes, file) => bytes + sizeOf(file), 0);
   let before = 0;
   for (const [name, file] of Object.entries(files)) {
     const reading: Work = { at: (what, bytes = 0) => work.at(what, before + bytes, total) };
     sums[name] = await stepping(reading, 'noting what the files are', total, hashing(file), (bytes) => bytes);
-    before += statSync(file).size;
+    before += sizeOf(file);
   }
   return sums;
 }
