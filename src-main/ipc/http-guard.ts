@@ -4,8 +4,10 @@ import type { IncomingMessage } from 'node:http';
 
 export type Verdict = { ok: true } | { ok: false; status: 401 | 403 | 429; message: string };
 
-/** Wrong tokens from one address before it has to wait. */
+/** Wrong tokens from one address before it is told to wait. */
 const GUESSES = 10;
+/** Before none is looked at any more, not even the right one: no tab asks so often, a guesser does. */
+const FLOOD = 1000;
 const WINDOW_MS = 60_000;
 const MOST_GUESSERS = 10_000;
 
@@ -44,19 +46,22 @@ export class HttpGuard {
   }
 
   /**
-   * The token of the query or of `Authorization: Bearer`, compared in constant time. The limit holds for wrong ones only: a tab
+   * The token of the query or of `Authorization: Bearer`, compared in constant time. The first limit holds for wrong ones only: a tab
    * left open from before a restart, which keeps asking with the old token, must not lock out the new one.
    */
   checkToken(request: IncomingMessage, url: URL): Verdict {
-    const bearer = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1];
-    if (sameText(url.searchParams.get('token') ?? bearer ?? '', this.token)) return { ok: true };
     const from = request.socket.remoteAddress ?? '';
+    const wait = { ok: false, status: 429, message: 'Too many wrong tokens: wait a minute.' } as const;
     this.forgetOld();
     const seen = this.wrong.get(from);
-    if (!seen || this.now() - seen.since >= WINDOW_MS) {
+    const isRecent = seen && this.now() - seen.since < WINDOW_MS;
+    if (isRecent && seen.count >= FLOOD) return wait;
+    const bearer = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1];
+    if (sameText(url.searchParams.get('token') ?? bearer ?? '', this.token)) return { ok: true };
+    if (!isRecent) {
       this.wrong.delete(from); // to the end of the row
       this.wrong.set(from, { count: 1, since: this.now() });
-    } else if (++seen.count > GUESSES) return { ok: false, status: 429, message: 'Too many wrong tokens: wait a minute.' };
+    } else if (++seen.count > GUESSES) return wait;
     return { ok: false, status: 401, message: 'Wrong or missing token: open the address that DRTune Studio printed.' };
   }
 

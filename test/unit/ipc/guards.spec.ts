@@ -56,6 +56,18 @@ describe('who may talk to the served app', () => {
     expect(strict.checkToken(request({}), url('?token=wrong'))).toMatchObject({ status: 401 });
   });
 
+  it('looks at no token of an address that has tried a thousand in a minute', () => {
+    let now = 0;
+    const strict = new HttpGuard({ hosts: [], token: 'right', now: () => now });
+    const tries = (token: string, from?: string): boolean => strict.checkToken(request({}, from), url(`?token=${token}`)).ok;
+    for (let i = 0; i < 999; i++) tries(`guess${i}`);
+    expect(tries('right')).toBe(true);
+    tries('the last guess');
+    expect([tries('right'), tries('right', '10.0.0.2')]).toEqual([false, true]);
+    now = 61_000;
+    expect(tries('right')).toBe(true);
+  });
+
   it('compares tokens by digests of one length, and forgets guessers', () => {
     let now = 0;
     const guard = new HttpGuard({ hosts: [], token: 'right', now: () => now });
