@@ -187,6 +187,7 @@ describe.skipIf(!browser)('example pictures of a reward whose model is a downloa
       const titles = () => card.locator('img').evaluateAll((all) => all.map((each) => each.getAttribute('title')!));
       expect((await titles()).every((title) => title.includes('Chosen by hand'))).toBe(true);
       await card.getByRole('button', { name: 'Use PickScore' }).click();
+      await card.getByText('Once it is downloaded').waitFor();
       await card.getByPlaceholder('folder or file, needed').fill(join(files, 'pickscore'));
       await card.getByPlaceholder('folder or file, needed').blur();
       await page.getByRole('button', { name: 'Make base pictures' }).click();
@@ -203,6 +204,7 @@ describe.skipIf(!browser)('example pictures of a reward whose model is a downloa
       };
       await shoot('picker', card);
       await page.reload();
+      await page.locator('main h1').first().waitFor();
       await go('#/rewards');
       const listed = page.locator('li', { has: page.getByRole('heading', { name: 'PickScore' }) });
       await listed.getByText('Its own choice of the base pictures of starter; scored by pickscore').waitFor();
