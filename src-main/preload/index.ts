@@ -4,6 +4,11 @@ import { EVENTS, REQUESTS, type Reply, type Transport } from '../contract/api.ts
 
 const requests = new Set(Object.keys(REQUESTS));
 const events = new Set(Object.keys(EVENTS));
+const listeners = new Set<Parameters<Transport['on']>[0]>();
+
+ipcRenderer.on('drtune:event', (_, name: string, payload: unknown, server?: string) => {
+  if (events.has(name)) for (const listener of listeners) listener(name, payload, server);
+});
 
 const transport: Transport = {
   kind: 'electron',
@@ -12,11 +17,8 @@ const transport: Transport = {
     return (await ipcRenderer.invoke('drtune:request', name, input, server)) as Reply<unknown>;
   },
   on: (listener) => {
-    const pass = (_: unknown, name: string, payload: unknown, server?: string): void => {
-      if (events.has(name)) listener(name, payload, server);
-    };
-    ipcRenderer.on('drtune:event', pass);
-    return () => void ipcRenderer.off('drtune:event', pass);
+    listeners.add(listener);
+    return () => void listeners.delete(listener);
   },
   // Only a file that the user really dropped or chose has a path; what a page makes up has none.
   pathOf: (file) => {
