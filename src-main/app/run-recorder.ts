@@ -91,11 +91,16 @@ export class RunRecorder {
   /**
    * Claims a queued or ended run for this process; it is `running` from here on.
    * @param resume false starts over: what earlier sessions left in the history is dropped at `started`.
+   * @throws AppError('busy') where another process has been quicker
    */
   begin(id: string, resume: boolean): void {
-    const row = this.runs.get(id);
+    this.history.db.transaction(() => this.claim(this.runs.get(id), resume)).immediate();
     this.begun.set(id, this.steady());
-    this.runs.set(id, { state: 'running', reason: null, resume: Number(resume), owner: thisOwner(), finished_at: null, session_at: this.now(), seconds_before: resume ? row.seconds : 0 });
+  }
+
+  private claim(row: RunRow, resume: boolean): void {
+    if (row.state === 'running' && row.owner !== null && row.owner !== thisOwner() && ownerAlive(row.owner)) throw new AppError('busy', `The run "${row.name}" is already ${row.state}.`);
+    this.runs.set(row.id, { state: 'running', reason: null, resume: Number(resume), owner: thisOwner(), finished_at: null, session_at: this.now(), seconds_before: resume ? row.seconds : 0 });
   }
 
   /** Writes one event, whole or not at all. */

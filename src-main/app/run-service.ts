@@ -287,6 +287,7 @@ export class RunService {
       await this.runSession(row, resume);
     } catch (error) {
       this.session = null;
+      if (error instanceof AppError && error.code === 'busy') return; // another process has begun it
       this.fail(row.id, errorLine(error));
     }
   }

@@ -119,6 +119,21 @@ describe('a recorded run', () => {
     recorder.close();
   });
 
+  it('is worked on by one process: another that begins it too is refused while the first lives', () => {
+    const home = tempHome();
+    const [one, other] = [RunRecorder.open(home), RunRecorder.open(home)];
+    const id = one.createRun({ name: 'mine', config: config() }, 'queued');
+    one.begin(id, false);
+    one.runs.set(id, { owner: `${process.ppid}:?` }); // both are this very process here
+    expect(() => other.begin(id, true)).toThrow('The run "mine" is already running.');
+    expect(one.runs.get(id)).toMatchObject({ state: 'running', resume: 0, owner: `${process.ppid}:?` });
+    one.runs.set(id, { owner: '4194304:1' });
+    other.begin(id, true);
+    expect(one.runs.get(id)).toMatchObject({ state: 'running', resume: 1 });
+    one.close();
+    other.close();
+  });
+
   it('two processes record into one history without losing a number', () => {
     const { recorder, id } = open();
     const other = new RunRecorder(openHistory(recorder.history.home));
