@@ -1,7 +1,7 @@
 /** What Electron itself writes, in the data folder; reports of crashes are kept there and sent nowhere. */
-import { mkdirSync } from 'node:fs';
 import { app as electron, crashReporter } from 'electron';
 import { join } from 'node:path';
+import { mkdirs } from '../base/folder.ts';
 import type { LogBook } from '../base/log-book.ts';
 import { CRASHES } from '../app/logs.ts';
 
@@ -9,7 +9,7 @@ import { CRASHES } from '../app/logs.ts';
 export function keepFilesIn(home: string): void {
   for (const [name, folder] of [['userData', join(home, 'browser')], ['crashDumps', join(home, 'logs', CRASHES)]] as const) {
     try {
-      mkdirSync(folder, { recursive: true }); // Electron makes none
+      mkdirs(folder); // Electron makes none
       electron.setPath(name, folder);
     } catch {
       // A data folder that cannot be written in is told when the app is opened.
