@@ -10,5 +10,6 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 120_000,
     teardownTimeout: 20_000,
+    expect: { poll: { timeout: 10_000 } }, // a page answers late on a machine that is busy; the usual second is too short for it
   },
 });
