@@ -47,8 +47,19 @@ export function useCompare() {
     }
     loading.value = false;
   }
-  watch([a, b], () => {
-    if (a.value && b.value && route.name === 'compare') void router.replace({ path: '/compare', query: { a: writeSide(a.value), b: writeSide(b.value) } });
+  /** Addresses of its own making that are on their way. */
+  let writing = 0;
+  function writeAddress(): void {
+    if (!a.value || !b.value || route.name !== 'compare') return;
+    writing++;
+    void router.replace({ path: '/compare', query: { a: writeSide(a.value), b: writeSide(b.value) } }).finally(() => writing--);
+  }
+  watch([a, b], writeAddress);
+  /** A link to another comparison is followed here as well; one without runs, as the rail's, keeps this one. */
+  watch(() => route.query, (query) => {
+    if (writing > 0 || route.name !== 'compare' || !a.value || !b.value || (query['a'] === writeSide(a.value) && query['b'] === writeSide(b.value))) return;
+    if (query['a'] ?? query['run']) void open();
+    else writeAddress();
   });
 
   async function pickRun(side: 'a' | 'b', id: string): Promise<void> {

@@ -124,6 +124,29 @@ describe.skipIf(!browser)('comparing and looking back', { timeout: 60_000 }, () 
     await page.keyboard.press('g');
   });
 
+  it('scores the pair by rewards that the run did not measure', async () => {
+    const { page } = studio;
+    const rows = page.getByRole('table', { name: 'Rewards of both pictures' }).getByRole('row');
+    const before = await rows.count();
+    await page.getByRole('button', { name: 'Score with every reward' }).click();
+    await expect.poll(() => rows.count(), { timeout: 20_000 }).toBeGreaterThan(before + 5);
+    expect(await rows.filter({ hasText: 'Colourfulness' }).innerText()).toMatch(/not trained.*\d\.\d{3}.*\d\.\d{3}/s);
+    expect(await axeFindings(page)).toEqual([]);
+  });
+
+  it('a link to another comparison is followed, the rail keeps the one at hand', async () => {
+    const { page, go } = studio;
+    const shown = () => page.locator('[data-test="viewer"] .tag').allInnerTexts();
+    await go(`/compare?a=${ids[0]}@base&b=${ids[0]}@4`);
+    await expect.poll(shown).toEqual(['base', 'step 4']);
+    await page.getByRole('link', { name: 'Compare', exact: true }).click();
+    await expect.poll(() => page.url()).toContain(`b=${ids[0]}@4`);
+    expect(await shown()).toEqual(['base', 'step 4']);
+    for (let n = 0; n < 2; n++) await page.keyboard.press(']');
+    await expect.poll(shown).toEqual(['base', 'step 6']);
+    await expect.poll(() => page.url()).toContain(`b=${ids[0]}@6`);
+  });
+
   it('exports a page that works by itself: its slider moves without app and network', async () => {
     const { page, context } = studio;
     await page.keyboard.press('e');
