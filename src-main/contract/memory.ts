@@ -15,6 +15,8 @@ export const memoryPlanSchema = z.object({
   vaeWeights: stays,
   /** Pictures that go through VAE and rewards at once. */
   picturesAtOnce: z.number(),
+  /** Whether all networks are small: cores then take pictures each, instead of a share of every operation. */
+  small: z.boolean().default(false),
   /** Estimated bytes of the process. */
   phases: z.array(z.object({ phase: z.string(), bytes: z.number() })),
   peakBytes: z.number(),

@@ -20,6 +20,8 @@ export interface TraceOptions {
   readonly memory?: 'residuals' | 'recompute';
   /** Compile with XLA where the engine has it: some seconds per block and shape, then faster. Default false. */
   readonly xla?: boolean;
+  /** Inside another trace it is called, not inlined. Default false. */
+  readonly called?: boolean;
 }
 
 export interface EngineInfo {
@@ -48,6 +50,10 @@ export function keeping(engine: Engine, memory: 'residuals' | 'recompute'): Engi
 }
 
 export interface Engine extends EngineInfo {
+  /** How many parts of a batch it computes at the same time, each on one core; 1 where all cores share every operation. */
+  lanes(): number;
+  /** Tells, before anything is computed, that all of it will be small: where that is faster, cores then take pictures each. */
+  beSmall(): void;
   /** Whether parameters can be kept in half precision. */
   readonly half: boolean;
   /**

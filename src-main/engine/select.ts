@@ -57,7 +57,7 @@ async function open(prefer: 'auto' | EngineName, home: string, onNotice?: (line:
         });
       }
       Object.assign(process.env, found.environment);
-      return openTensorFlow(found.folder, found.gpu ? `chosen by name, on ${found.gpu}` : 'chosen by name');
+      return openTensorFlow(found.folder, found.gpu ? `chosen by name, on ${found.gpu}` : 'chosen by name', found.gpu);
     }
     case 'auto':
       return openBest(home, onNotice);
@@ -93,7 +93,7 @@ async function openBest(home: string, onNotice?: (line: string) => void): Promis
     Object.assign(process.env, found.environment);
     // In a child first: a library that crashes must not take this process with it.
     const probe = await probeRemembered(found.folder, join(home, 'engines', 'probed.json'));
-    if (probe.usable) return openTensorFlow(found.folder, found.why);
+    if (probe.usable) return openTensorFlow(found.folder, found.why, found.gpu);
     reasons.push(`TensorFlow does not work here: ${probe.why}`);
   }
   const why = reasons.join(', and ');

@@ -1,5 +1,6 @@
 /** CLIP with both towers, as rewards use it. Source: transformers 5 models/clip/modeling_clip.py CLIPVisionModel, CLIPModel. */
 import { AppError, assert } from '../base/errors.ts';
+import { traceInLanes } from '../engine/lanes.ts';
 import { conv2d, layerNorm, linear } from '../engine/ops.ts';
 import { scope } from '../engine/scope.ts';
 import { tf, type Tensor, type Tensor2D, type Tensor4D } from '../engine/tf.ts';
@@ -127,7 +128,7 @@ function encodeImage(engine: Engine, config: ClipVisionConfig, weights: Weights,
   const own = Object.fromEntries(Object.entries(weights).filter(([key]) => key.startsWith('vision_model.') || key.startsWith('visual_projection')));
   return scope(() => {
     const body = (w: Weights, _adapter: Weights, input: Tensor): Tensor => visionForward(engine, config, w, input);
-    return (whole ? engine.trace(`clip vision ${JSON.stringify(config)}`, body)(own, {}, pixels) : body(own, {}, pixels)) as Tensor2D;
+    return (whole ? traceInLanes(engine, `clip vision ${JSON.stringify(config)}`, body)(own, {}, pixels) : body(own, {}, pixels)) as Tensor2D;
   });
 }
 

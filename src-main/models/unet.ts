@@ -1,5 +1,6 @@
 /** The denoising network of SD 1.x, SD 2.x and SDXL. Source: diffusers 0.42.1 UNet2DConditionModel.forward, unet_2d_blocks.py. */
 import { assert } from '../base/errors.ts';
+import { traceInLanes } from '../engine/lanes.ts';
 import { scope } from '../engine/scope.ts';
 import { tf, type Tensor, type Tensor2D, type Tensor3D, type Tensor4D } from '../engine/tf.ts';
 import { keeping, type Engine, type TensorTree } from '../engine/engine.ts';
@@ -71,7 +72,7 @@ export function loadUNet(anyEngine: Engine, files: ModelFiles, { precision, memo
     const tensors: Weights = { ...context, sample, timestep: tf.tensor1d(times, 'float32'), ...(pooled && timeIds && { pooled, timeIds }), ...(guidance && { guidance }) };
     if (!whole) return unetForward(by, config, weights, adapter, tensors) as Tensor4D;
     const scale = adapter?.scale ?? 0;
-    const traced = by.trace(`unet ${scale} ${code}`, (w: Weights, modules: ReturnType<typeof adapterTree>, input: Weights) =>
+    const traced = traceInLanes(by, `unet ${scale} ${code}`, (w: Weights, modules: ReturnType<typeof adapterTree>, input: Weights) =>
       unetForward(by, config, w, adapter && { scale, modules }, input));
     return traced(weights, adapterTree(adapter), tensors) as Tensor4D;
   });

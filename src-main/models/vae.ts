@@ -1,4 +1,5 @@
 /** The autoencoder between pictures and latents. Source: diffusers 0.42.1 AutoencoderKL, models/autoencoders/vae.py. */
+import { traceInLanes } from '../engine/lanes.ts';
 import { conv2d, groupNorm, linear } from '../engine/ops.ts';
 import { scope } from '../engine/scope.ts';
 import { tf, type Tensor, type Tensor4D } from '../engine/tf.ts';
@@ -51,7 +52,7 @@ export function loadVae(anyEngine: Engine, files: ModelFiles, { precision, memor
   const code = JSON.stringify(config);
   const run = (name: string, body: (w: Weights, x: Tensor) => Tensor, w: Weights, x: Tensor4D): Tensor4D => scope(() => {
     if (!whole) return body(w, x) as Tensor4D;
-    return engine.trace(`vae ${name} ${code}`, (p: Weights, _adapter: Weights, input: Tensor) => body(p, input))(w, {}, x) as Tensor4D;
+    return traceInLanes(engine, `vae ${name} ${code}`, (p: Weights, _adapter: Weights, input: Tensor) => body(p, input))(w, {}, x) as Tensor4D;
   });
   return {
     config, factor, parameters: resident.parameters, bytes: resident.bytes, loading: () => resident.loading(), release: () => resident.release(),

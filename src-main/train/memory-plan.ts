@@ -44,6 +44,8 @@ export interface PlanInputs {
 const autoShare = 0.85;
 /** The others take what there is. */
 const share = 0.95;
+/** Networks up to so many bytes are small. */
+const SMALL = 200e6;
 /** With memory "auto" no more pixels than this go through VAE and reward at once: their backward pass is the largest. */
 const PIXELS_AT_ONCE = 512 * 512;
 
@@ -80,7 +82,8 @@ export function planMemory(inputs: PlanInputs): MemoryPlan {
 function planOf(choice: MemoryChoice, { facts, run, half, availableBytes }: PlanInputs): MemoryPlan {
   const phases = estimate(facts, run, choice, half);
   const peakBytes = Math.max(...phases.map((each) => each.bytes));
-  return { ...choice, phases, peakBytes, availableBytes, fits: peakBytes <= share * availableBytes, notes: notesOf(choice, facts, run), advice: [], savings: [] };
+  const small = run.rewardBytes <= 1.5 * SMALL && facts.parts.every(({ parameters }) => 4 * parameters <= SMALL);
+  return { ...choice, small, phases, peakBytes, availableBytes, fits: peakBytes <= share * availableBytes, notes: notesOf(choice, facts, run), advice: [], savings: [] };
 }
 
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;

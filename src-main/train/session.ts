@@ -96,6 +96,7 @@ export async function openSession(config: RunConfig, deps: SessionDeps): Promise
   try {
     const plan = deps.plan ?? planRun(config, deps);
     refuseIfTooLarge(plan);
+    if (plan.small) deps.engine.beSmall();
     const pipeline = await openPipeline(deps.engine, model.path, { name: model.name, memory: pipelineMemory(plan) });
     open.push(pipeline);
     const { width, height } = pictureSize(config, pipeline);

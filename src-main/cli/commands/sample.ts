@@ -71,6 +71,7 @@ export const sample: Command = {
     const engine = await commandEngine(context);
     const plan = planSampling(engine, model.path, { ...size, batch: Math.min(AT_ONCE, wanted ?? 1), guided: common.guidance > 1 });
     refuseIfTooLarge(plan);
+    if (plan.small) engine.beSmall();
     const pipeline = await openPipeline(engine, model.path, { name: model.name, memory: pipelineMemory(plan) });
     const { info } = pipeline;
     const loras = openLoras(flags, pipeline);

@@ -4,10 +4,12 @@ import { tf } from '../tf.ts';
 import type { Engine, EngineName } from '../engine.ts';
 
 /** @param copies true where the values given may change before tfjs uses the tensor */
-export function plainEngine(name: EngineName, copies: boolean): Pick<Engine, 'name' | 'half' | 'parameter' | 'trace' | 'memory'> {
+export function plainEngine(name: EngineName, copies: boolean): Pick<Engine, 'name' | 'half' | 'lanes' | 'beSmall' | 'parameter' | 'trace' | 'memory'> {
   return {
     name,
     half: false,
+    lanes: () => 1,
+    beSmall: () => undefined,
     parameter(shape, type, bytes, { axes } = {}) {
       assert(type === 'F32' && bytes.byteOffset % 4 === 0, `the ${name} engine keeps parameters in float32, got ${type}`);
       const values = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);

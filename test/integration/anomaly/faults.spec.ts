@@ -236,7 +236,7 @@ describe('a trainer', () => {
     const { id } = service.start('', fakeConfig());
     const part = 'float32' as const;
     tell({ type: 'event', event: { type: 'plan', plan: {
-      weights: { unet: part, vae: part, text: part }, unet: 'residuals', vae: 'residuals', textEncoders: 'stay', vaeWeights: 'stay', picturesAtOnce: 1, phases: [], peakBytes: 9e9, availableBytes: 1e10,
+      weights: { unet: part, vae: part, text: part }, unet: 'residuals', vae: 'residuals', textEncoders: 'stay', vaeWeights: 'stay', small: false, picturesAtOnce: 1, phases: [], peakBytes: 9e9, availableBytes: 1e10,
       fits: true, notes: [], advice: [], savings: ['memory low (about 4.1 GB less)', 'batch 1 (about 1.0 GB less)'],
     } } });
     exit('SIGKILL');

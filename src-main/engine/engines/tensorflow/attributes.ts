@@ -26,6 +26,13 @@ export function bitcastAttributes(to: number): Attribute[] {
   return [{ name: 'T', type: attributeType.type, value: dataType.int16 }, { name: 'type', type: attributeType.type, value: to }];
 }
 
+/**
+ * The function called is run as it was recorded. TensorFlow's own rewriting finds nothing in ours that makes them faster, and takes
+ * seconds where functions call functions. ConfigProto { GraphOptions graph_options = 10 { RewriterConfig rewrite_options = 10 {
+ * bool disable_meta_optimizer = 19 } } }
+ */
+export const asRecorded: Attribute = { name: 'config_proto', type: attributeType.string, value: Uint8Array.of(0x52, 5, 0x52, 3, 0x98, 1, 1) };
+
 const listCache = new Map<string, BigInt64Array>();
 
 /** The int64 form of a list of numbers; lists recur, so they are kept. */
@@ -70,7 +77,8 @@ export function setAttributes(capi: CApi, kind: 'eager' | 'graph', op: Pointer, 
         const list = stringList(value as string[]);
         setters.stringList(op, name, list.pointers, list.lengths, value.length);
       } else {
-        setters.string(op, name, value as string, Buffer.byteLength(value as string));
+        const bytes = Buffer.from(value as string | Uint8Array);
+        setters.string(op, name, bytes.length ? bytes : Buffer.alloc(1), bytes.length);
       }
     } else if (type === attributeType.shape) {
       const dims = value as number[];

@@ -36,15 +36,10 @@ function restoreRemovedNodeFunctions(): void {
  * a symbol of the graph for ever, so a tensor written before the trace is refused here.
  */
 function guardTraces(backend: NodeBackend): void {
-  let recorder: unknown;
-  let written = new WeakSet<object>();
+  const written = new WeakMap<object, object>(); // by whom
   const move = backend.move;
   backend.move = function (dataId, ...rest) {
-    if (backend.binding.recorder) {
-      if (recorder !== backend.binding.recorder) written = new WeakSet();
-      recorder = backend.binding.recorder;
-      written.add(dataId);
-    }
+    if (backend.binding.recorder) written.set(dataId, backend.binding.recorder);
     move.call(backend, dataId, ...rest);
   };
   const getInputTensorIds = backend.getInputTensorIds;
@@ -53,7 +48,7 @@ function guardTraces(backend: NodeBackend): void {
     if (active) {
       for (const tensor of tensors) {
         const pending = backend.tensorMap.get(tensor.dataId)?.values ?? null;
-        assert(pending === null || (recorder === active && written.has(tensor.dataId)), () =>
+        assert(pending === null || written.get(tensor.dataId) === active, () =>
           `${active.name}: the block uses a tensor of shape [${tensor.shape}] from outside its arguments; pass it as weight, adapter or input`);
       }
     }

@@ -23,14 +23,16 @@ const pageWorth = 65536;
 export class TensorFlowBinding {
   readonly capi: CApi;
   readonly status: Pointer;
-  readonly context: Pointer;
+  /** Cores that run an operation each; 1 where they share every operation. Read when the first operation starts. */
+  lanes = 1;
   /** Set while a block is being traced. */
   recorder: GraphRecorder | undefined;
   /** Bytes of the tensors alive. */
   bytesAlive = 0;
-  /** Names of traced functions, which take their arguments as they are kept. */
-  readonly functions = new Set<string>();
+  /** Traced functions by name, which take their arguments as they are kept: what they return. */
+  readonly functions = new Map<string, readonly { readonly shape: readonly number[]; readonly dtype: number }[]>();
 
+  private started: Pointer | undefined;
   private readonly handles = new Map<number, Pointer>();
   private readonly sizes = new Map<number, number>();
   /** Types of the tensors kept in half precision, which tfjs takes for float32 and TensorFlow for int16. */
@@ -58,15 +60,30 @@ export class TensorFlowBinding {
   readonly TF_ATTR_RESOURCE = attributeType.resource;
   readonly TF_Version: string;
 
-  /** @throws AppError('engine') if TensorFlow cannot make a context. */
   constructor(capi: CApi) {
     this.capi = capi;
     this.TF_Version = capi.version();
     this.status = capi.newStatus();
+  }
+
+  /** What operations run in, made for the first of them. */
+  get context(): Pointer {
+    return (this.started ??= this.newContext());
+  }
+
+  get hasStarted(): boolean {
+    return this.started !== undefined;
+  }
+
+  private newContext(): Pointer {
+    const { capi, status, lanes } = this;
     const options = capi.newContextOptions();
-    this.context = capi.newContext(options, this.status);
+    // ConfigProto: int32 intra_op_parallelism_threads = 2, inter_op_parallelism_threads = 5
+    if (lanes > 1) capi.setConfig(options, Uint8Array.of(0x10, 1, 0x28, Math.min(lanes, 127)), 4, status);
+    const context = capi.newContext(options, status);
     capi.deleteContextOptions(options);
     this.check('starting TensorFlow');
+    return context;
   }
 
   /** @throws AppError('engine') when memory ran out, Error for anything else TensorFlow refused. */

@@ -47,8 +47,11 @@ function bind(framework: Library, cc: Library, c: Library) {
     deleteTensor: f<[Pointer], void>(framework, 'void', 'TF_DeleteTensor', [P]),
     memcpy: f<[Data, Data, number], void>(c, 'void', 'memcpy', [P, P, 'size_t']),
     pages: pages(c),
+    giveBackLoadedPages: () => giveBackLoadedPages(c),
     // eager context and handles
     newContextOptions: f<[], Pointer>(cc, P, 'TFE_NewContextOptions', []),
+    /** @param config a serialized ConfigProto */
+    setConfig: f<[Pointer, Uint8Array, number, Pointer], void>(cc, 'void', 'TFE_ContextOptionsSetConfig', [P, P, 'size_t', P]),
     deleteContextOptions: f<[Pointer], void>(cc, 'void', 'TFE_DeleteContextOptions', [P]),
     newContext: f<[Pointer, Pointer], Pointer>(cc, P, 'TFE_NewContext', [P, P]),
     newHandle: f<[Pointer, Pointer], Pointer>(cc, P, 'TFE_NewTensorHandle', [P, P]),
@@ -67,7 +70,7 @@ function bind(framework: Library, cc: Library, c: Library) {
       int: f<[Pointer, string, number], void>(cc, 'void', 'TFE_OpSetAttrInt', [P, 'str', 'int64_t']),
       float: f<[Pointer, string, number], void>(cc, 'void', 'TFE_OpSetAttrFloat', [P, 'str', 'float']),
       bool: f<[Pointer, string, number], void>(cc, 'void', 'TFE_OpSetAttrBool', [P, 'str', 'uint8_t']),
-      string: f<[Pointer, string, string, number], void>(cc, 'void', 'TFE_OpSetAttrString', [P, 'str', 'str', 'size_t']),
+      string: f<[Pointer, string, Data, number], void>(cc, 'void', 'TFE_OpSetAttrString', [P, 'str', P, 'size_t']),
       intList: f<[Pointer, string, Data, number], void>(cc, 'void', 'TFE_OpSetAttrIntList', [P, 'str', P, 'int']),
       typeList: f<[Pointer, string, Data, number], void>(cc, 'void', 'TFE_OpSetAttrTypeList', [P, 'str', P, 'int']),
       stringList: f<[Pointer, string, Data, Data, number], void>(cc, 'void', 'TFE_OpSetAttrStringList', [P, 'str', P, P, 'int']),
@@ -85,20 +88,24 @@ function bind(framework: Library, cc: Library, c: Library) {
       int: f<[Pointer, string, number], void>(cc, 'void', 'TF_SetAttrInt', [P, 'str', 'int64_t']),
       float: f<[Pointer, string, number], void>(cc, 'void', 'TF_SetAttrFloat', [P, 'str', 'float']),
       bool: f<[Pointer, string, number], void>(cc, 'void', 'TF_SetAttrBool', [P, 'str', 'uint8_t']),
-      string: f<[Pointer, string, string, number], void>(cc, 'void', 'TF_SetAttrString', [P, 'str', 'str', 'size_t']),
+      string: f<[Pointer, string, Data, number], void>(cc, 'void', 'TF_SetAttrString', [P, 'str', P, 'size_t']),
       intList: f<[Pointer, string, Data, number], void>(cc, 'void', 'TF_SetAttrIntList', [P, 'str', P, 'int']),
       typeList: f<[Pointer, string, Data, number], void>(cc, 'void', 'TF_SetAttrTypeList', [P, 'str', P, 'int']),
       stringList: f<[Pointer, string, Data, Data, number], void>(cc, 'void', 'TF_SetAttrStringList', [P, 'str', P, P, 'int']),
       shape: f<[Pointer, string, Data, number], void>(cc, 'void', 'TF_SetAttrShape', [P, 'str', P, 'int']),
       tensor: f<[Pointer, string, Pointer, Pointer], void>(cc, 'void', 'TF_SetAttrTensor', [P, 'str', P, P]),
+      function: f<[Pointer, string, string, number], void>(cc, 'void', 'TF_SetAttrFuncName', [P, 'str', 'str', 'size_t']),
     },
     outputRank: f<[Pointer, Output, Pointer], number>(cc, 'int', 'TF_GraphGetTensorNumDims', [P, 'TF_Output', P]),
     outputShape: f<[Pointer, Output, BigInt64Array, number, Pointer], void>(cc, 'void', 'TF_GraphGetTensorShape', [P, 'TF_Output', P, 'int', P]),
+    setOutputShape: f<[Pointer, Output, BigInt64Array, number, Pointer], void>(cc, 'void', 'TF_GraphSetTensorShape', [P, 'TF_Output', P, 'int', P]),
     outputType: f<[Output], number>(cc, 'int', 'TF_OperationOutputType', ['TF_Output']),
     graphToFunction: f<
       [Pointer, string, number, number, Data, number, Data, number, Data, null, null, null, Pointer],
       Pointer
     >(cc, P, 'TF_GraphToFunction', [P, 'str', 'uint8_t', 'int', P, 'int', P, 'int', P, P, P, P, P]),
+    /** @param value a serialized AttrValue */
+    setFunctionAttribute: f<[Pointer, string, Uint8Array, number, Pointer], void>(cc, 'void', 'TF_FunctionSetAttrValueProto', [P, 'str', P, 'size_t', P]),
     deleteFunction: f<[Pointer], void>(cc, 'void', 'TF_DeleteFunction', [P]),
     /** Serialized, into a new TF_Buffer { const void* data; size_t length; ... }. */
     functionToDef: f<[Pointer, Pointer, Pointer], void>(cc, 'void', 'TF_FunctionToFunctionDef', [P, P, P]),

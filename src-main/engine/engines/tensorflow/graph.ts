@@ -4,7 +4,7 @@
  * tfjs handles are symbols: results of nodes, whose shapes TensorFlow infers.
  */
 import { assert } from '../../../base/errors.ts';
-import { bitcastAttributes, castAttributes, setAttributes, type Attribute } from './attributes.ts';
+import { asRecorded, attributeType, bitcastAttributes, castAttributes, setAttributes, type Attribute } from './attributes.ts';
 import { dataType, type Output, type Pointer } from './capi.ts';
 import { inOrder } from './ordered.ts';
 import type { TensorFlowBinding, TensorMetadata } from './binding.ts';
@@ -123,11 +123,30 @@ export class GraphRecorder {
   /** Records an operation. */
   operation(name: string, attributes: readonly Attribute[], ids: readonly number[], outputs: number): TensorMetadata[] {
     const inputs = ids.map((id) => this.symbol(id));
+    if (this.binding.functions.has(name)) return this.call(name, inputs);
     while (name === 'Reshape' && inputs[0]!.node.name === 'Reshape') inputs[0] = inputs[0]!.node.inputs[0]!; // the last shape is what counts
     if (name === 'Cast' && attributes.find((each) => each.name === 'DstT')!.value === inputs[0]!.dtype) return [this.alias(inputs[0]!)]; // tfjs's mean
     const key = /Random|Multinomial/.test(name) ? undefined : `${name}(${inputs.map((each) => `${each.node.same.order}:${each.index}`)})${attributes.map((each) => `${each.name}=${JSON.stringify(each.value)}`)}`;
     const results = this.once(key, () => this.newOperation(name, attributes, inputs, outputs));
     return name === 'Reshape' && results[0]!.shape.join() === inputs[0]!.shape.join() ? [this.alias(inputs[0]!)] : results;
+  }
+
+  /** A call of a function cut before. */
+  private call(name: string, inputs: readonly Symbolic[]): TensorMetadata[] {
+    const { capi, status, functions } = this.binding;
+    const returned = functions.get(name)!;
+    const description = capi.newOperation(this.graph, 'PartitionedCall', `${name}_${this.nodes}`);
+    capi.graphInputList(description, packOutputs(inputs), inputs.length);
+    const types = (list: readonly { readonly dtype: number }[]): number[] => list.map(({ dtype }) => dtype);
+    setAttributes(capi, 'graph', description, [{ name: 'Tin', type: attributeType.type, value: types(inputs) }, { name: 'Tout', type: attributeType.type, value: types(returned) }, asRecorded], status);
+    capi.graph.function(description, 'f', name, name.length);
+    const node = this.finish(description, inputs, 'operation', name);
+    return returned.map(({ shape, dtype }, index) => {
+      const output = { oper: node.oper, index, node, shape, dtype };
+      capi.setOutputShape(this.graph, output, BigInt64Array.from(shape, BigInt), shape.length, status);
+      this.binding.check(`tracing ${this.name}: shape of ${name}`);
+      return returned.length === 1 ? this.keep(node, 0, shape, dtype) : this.identity(output);
+    });
   }
 
   private newOperation(name: string, attributes: readonly Attribute[], inputs: readonly Symbolic[], outputs: number): TensorMetadata[] {
@@ -188,9 +207,10 @@ export class GraphRecorder {
   /**
    * Cuts the sub-graph between `inputs` and `outputs` into a function known to the eager context.
    * @param inputs results of single-output nodes: arguments of the trace or values computed elsewhere
+   * @param apart whether it stays a function of its own where another calls it, computed beside others
    * @throws AppError or Error by the binding's check
    */
-  cut(functionName: string, inputs: readonly Symbolic[], outputs: readonly Symbolic[]): void {
+  cut(functionName: string, inputs: readonly Symbolic[], outputs: readonly Symbolic[], apart = false): void {
     const { capi, status, context } = this.binding;
     const given = new Set(inputs.map((input) => input.node));
     const returned = new Set<Node>();
@@ -209,7 +229,8 @@ export class GraphRecorder {
     const result = capi.graphToFunction(
       this.graph, functionName, 0, pointers.length, pointers, inputs.length, packOutputs(inputs), results.length, packOutputs(results), null, null, null, status);
     this.binding.check(`tracing ${this.name}`);
-    this.binding.functions.add(functionName);
+    if (apart) capi.setFunctionAttribute(result, '_noinline', Uint8Array.of(0x28, 1), 2, status); // AttrValue: bool b = 5
+    this.binding.functions.set(functionName, results);
     if (this.ordered) {
       const definition = inOrder(this.serialized(result));
       capi.addFunctionDef(context, definition, definition.length, status);

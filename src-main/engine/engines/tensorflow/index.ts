@@ -1,5 +1,5 @@
 /** The native engine: tfjs on TensorFlow 2.21, without a compiler. */
-import { cpus } from 'node:os';
+import { availableParallelism, cpus } from 'node:os';
 import { tf } from '../../tf.ts';
 import type { Engine, ParameterType } from '../../engine.ts';
 import { registerBackend } from './backend.ts';
@@ -11,9 +11,10 @@ const parameterTypes: Readonly<Record<ParameterType, number>> = { F32: dataType.
 
 /**
  * Opens the engine on the libraries of `folder` and makes it tfjs's backend. Once per process.
+ * @param gpu that the libraries compute on
  * @throws AppError('engine') if the libraries are missing or unusable.
  */
-export async function openTensorFlow(folder: string, why: string): Promise<Engine> {
+export async function openTensorFlow(folder: string, why: string, gpu?: string): Promise<Engine> {
   const binding = new TensorFlowBinding(loadCApi(folder));
   const backend = await registerBackend(binding);
   const tracer = new Tracer(backend);
@@ -24,6 +25,10 @@ export async function openTensorFlow(folder: string, why: string): Promise<Engin
     device: `CPU, ${cores} ${cores === 1 ? 'core' : 'cores'}`,
     why,
     half: true,
+    lanes: () => binding.lanes,
+    beSmall() {
+      if (!gpu && !binding.hasStarted) binding.lanes = availableParallelism();
+    },
     parameter(shape, type, bytes, { as, axes } = {}) {
       const options = { ...(as && { as: parameterTypes[as] }), ...(axes && { axes }) };
       return backend.createOutputTensor(binding.createParameter(shape, parameterTypes[type], bytes, options));

@@ -15,6 +15,7 @@ import { tf, type Tensor } from '../../tf.ts';
 import { tfjsEngine } from '../../tfjs-engine.ts';
 import { flatten, rebuild, type Leaf } from '../../tree.ts';
 import type { NodeBackend } from './node-backend.ts';
+import { asRecorded, attributeType, type Attribute } from './attributes.ts';
 import { dataType } from './capi.ts';
 import { GraphRecorder, type Symbolic } from './graph.ts';
 
@@ -43,6 +44,8 @@ export class Tracer {
   private readonly backend: NodeBackend;
   private readonly forwards = new Map<string, ForwardOnly>();
   private readonly pairs = new Map<string, ForwardBackward>();
+  /** Functions called before. */
+  private readonly prepared = new Set<string>();
   /** Traced functions made so far, for their names. */
   private made = 0;
 
@@ -62,7 +65,7 @@ export class Tracer {
     options: TraceOptions = {},
   ): BlockFunction<W, A, I> {
     return (weights, adapter, inputs) => {
-      if (this.backend.binding.recorder) return block(weights, adapter, inputs); // inlined in the outer trace
+      if (this.backend.binding.recorder && !options.called) return block(weights, adapter, inputs); // inlined in the outer trace
       const trees = [weights, adapter, inputs] as const;
       const groups = trees.map(flatten) as [Leaf[], Leaf[], Leaf[]];
       const leaves = groups.flat();
@@ -86,7 +89,7 @@ export class Tracer {
       traced = this.record(key, leaves, options.memory === 'recompute', (recorder, symbols, tensors) => {
         const y = this.symbolOf(recorder, run(tensors));
         const forward = this.newName();
-        recorder.cut(forward, symbols, [y]);
+        recorder.cut(forward, symbols, [y], options.called);
         return { forward };
       });
       this.forwards.set(full, traced);
@@ -106,7 +109,7 @@ export class Tracer {
     const full = `${signature}|${recompute ? 'recompute' : 'residuals'}|${wanted.map(Number).join('')}`;
     let pair = this.pairs.get(full);
     if (!pair) {
-      pair = this.recordPair(key, leaves, wanted, run, recompute);
+      pair = this.recordPair(key, leaves, wanted, run, recompute, options.called);
       this.pairs.set(full, pair);
     }
     const { forward, backward, residuals, leavesRead, readsOutput, gradients } = pair;
@@ -142,6 +145,7 @@ export class Tracer {
     wanted: readonly boolean[],
     run: (tensors: readonly Tensor[]) => Tensor,
     recompute: boolean,
+    called?: boolean,
   ): ForwardBackward {
     return this.record(key, leaves, recompute, (recorder, symbols, tensors) => {
       const variables = tensors.filter((_, i) => wanted[i]);
@@ -167,8 +171,8 @@ export class Tracer {
       const inner = read.filter((r) => !symbols.some((symbol) => symbol.node === r.node) && r.node !== dy.node);
       const readsOutput = inner.some((r) => r.node === y.node);
       const residuals = inner.filter((r) => r.node !== y.node);
-      recorder.cut(forward, symbols, [y, ...residuals]);
-      recorder.cut(backward, [dy, ...leavesRead.map((i) => symbols[i]!), ...(readsOutput ? [y] : []), ...residuals], results);
+      recorder.cut(forward, symbols, [y, ...residuals], called);
+      recorder.cut(backward, [dy, ...leavesRead.map((i) => symbols[i]!), ...(readsOutput ? [y] : []), ...residuals], results, called);
       return { forward, backward, residuals: residuals.length, leavesRead, readsOutput, gradients: found.map(({ position }) => position) };
     });
   }
@@ -182,6 +186,7 @@ export class Tracer {
   ): T {
     this.backend.getInputTensorIds(leaves); // uploads values not yet uploaded, which a trace would take for constants
     const { binding } = this.backend;
+    const outer = binding.recorder;
     const recorder = new GraphRecorder(binding, `block "${key}"`);
     recorder.ordered = ordered;
     binding.recorder = recorder;
@@ -201,14 +206,24 @@ export class Tracer {
       });
     } finally {
       tfjsEngine().endScope();
-      binding.recorder = undefined;
+      binding.recorder = outer;
       recorder.dispose();
+      this.giveBackPages();
     }
   }
 
   private call(name: string, tensors: readonly Tensor[], outputs: number, options: TraceOptions): Tensor[] {
-    const attributes = options.xla ? [{ name: '_XlaMustCompile', type: 3, value: true }] : [];
-    return this.backend.executeMultipleOutputs(name, attributes, tensors, outputs);
+    const attributes: Attribute[] = [asRecorded, ...(options.xla ? [{ name: '_XlaMustCompile', type: attributeType.bool, value: true }] : [])];
+    const results = this.backend.executeMultipleOutputs(name, attributes, tensors, outputs);
+    if (!this.prepared.has(name)) this.giveBackPages(); // TensorFlow prepares a function when it is first called
+    this.prepared.add(name);
+    return results;
+  }
+
+  /** Of small networks what TensorFlow reads of its libraries to record and prepare functions is a tenth of all memory. */
+  private giveBackPages(): void {
+    const { recorder, lanes, capi } = this.backend.binding;
+    if (!recorder && lanes > 1) capi.giveBackLoadedPages();
   }
 
   private symbolOf(recorder: GraphRecorder, tensor: Tensor): Symbolic {
