@@ -278,6 +278,10 @@ describe.skipIf(!browser)('comparing and looking back', { timeout: 60_000 }, () 
     await page.getByRole('link', { name: 'Old 0', exact: true }).click();
     await page.getByRole('button', { name: 'Old 0: rename', exact: true }).waitFor();
     expect(await place()).toBe(0);
+    await page.getByRole('button', { name: 'Export', exact: true }).click();
+    await page.getByRole('dialog').getByText('No checkpoint yet').waitFor();
+    expect(await page.getByRole('dialog').getByRole('button', { name: 'Export', exact: true }).isDisabled()).toBe(true);
+    await page.keyboard.press('Escape');
     await page.goBack();
     await page.getByRole('link', { name: 'Old 0', exact: true }).waitFor();
     await expect.poll(place).toBe(end);
