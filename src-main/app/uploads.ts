@@ -41,9 +41,9 @@ export class Uploads {
     }
   }
 
+  /** Names that no file was begun under lead nowhere. */
   drop(id: string): void {
-    rmSync(this.pathOf(id), { force: true });
-    this.open.delete(id);
+    if (this.open.delete(id)) rmSync(this.pathOf(id), { force: true });
   }
 
   /** The whole file for one use; then it goes. @throws AppError('not-found') */

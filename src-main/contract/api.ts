@@ -10,7 +10,7 @@ import { memoryPlanSchema } from './memory.ts';
 import { pictureMeasuresSchema, trainerEventSchema, verdictSchema } from './events.ts';
 import { ENGINES, LONG_PROMPTS, PROMPT_SYNTAXES, rewardTermSchema, runConfigSchema } from './run.ts';
 import { SERVER_REQUESTS, serverSchema } from './servers.ts';
-import { WORK_REQUESTS, workSchema } from './work.ts';
+import { fileId, WORK_REQUESTS, workSchema } from './work.ts';
 
 const id = z.string().min(1).max(64);
 const nothing = z.object({}).strict();
@@ -369,7 +369,7 @@ export const REQUESTS = {
   /** The run as one .drtune file for another machine, written into the data folder. */
   'runs.share': request(z.strictObject({ id, step: z.number().int().min(0).optional() }), z.object({ path: z.string(), bytes: z.number(), checked: z.string() })),
   /** Adds a .drtune file to the history as a new run, once all of it is checked: a file of this machine, or one that was put. */
-  'runs.import': request(z.union([z.strictObject({ path: z.string().min(1).max(4096) }), z.strictObject({ upload: z.string().max(16), name: z.string().min(1).max(300) })]), runSummarySchema),
+  'runs.import': request(z.union([z.strictObject({ path: z.string().min(1).max(4096) }), z.strictObject({ upload: fileId, name: z.string().min(1).max(300) })]), runSummarySchema),
   /** Puts a waiting run so many places further back in the queue, forward where negative; tells its place, from 1. */
   'queue.move': request(z.strictObject({ id, by: z.number().int() }), z.object({ place: z.number(), of: z.number() })),
   /** While it is held no waiting run starts; the one at work goes on. */

@@ -20,7 +20,7 @@ export type WorkInfo = z.infer<typeof workSchema>;
 const nothing = z.object({}).strict();
 /** Most bytes of a file in one `files.put`. */
 export const PIECE_BYTES = 4e6;
-const fileId = z.string().regex(/^[0-9a-f]{16}$/);
+export const fileId = z.string().regex(/^[0-9a-f]{16}$/);
 
 export const WORK_REQUESTS = {
   'work.list': { input: nothing, output: z.array(workSchema) },

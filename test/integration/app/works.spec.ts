@@ -12,6 +12,7 @@ import { Uploads } from '../../../src-main/app/uploads.ts';
 import { Works } from '../../../src-main/app/works.ts';
 import { RECORD } from '../../../src-main/hub/model-store.ts';
 import { cancelled, type Work } from '../../../src-main/base/work.ts';
+import { REQUESTS } from '../../../src-main/contract/api.ts';
 import type { WorkInfo } from '../../../src-main/contract/work.ts';
 import type { FromTrainer, ToTrainer, TrainerPort } from '../../../src-main/worker/protocol.ts';
 import { checkpoint, config, image, started, step, tempHome, until } from '../../helpers/temp-home.ts';
@@ -171,6 +172,16 @@ describe('a file that a browser sends', () => {
     uploads.put(id, 0, Buffer.from('left'));
     expect(new Uploads(home)).toBeDefined(); // the next start
     expect(existsSync(join(home, '.uploads'))).toBe(false);
+  });
+
+  it('under a name that leads out is none, and nothing is deleted', async () => {
+    const home = tempHome();
+    const [uploads, mine] = [new Uploads(home), join(home, 'mine.part')];
+    writeFileSync(mine, 'mine');
+    await expect(uploads.use('../mine', async () => '')).rejects.toThrow('has not arrived');
+    uploads.drop('../mine');
+    expect(readFileSync(mine, 'utf8')).toBe('mine');
+    expect(REQUESTS['runs.import'].input.safeParse({ upload: '../mine', name: 'x' }).success).toBe(false);
   });
 
   it('is limited in number, and may be given up', () => {
