@@ -154,6 +154,14 @@ describe('a shared run', () => {
       const { sheet, parts } = contents(file);
       write(file, sheet, [...parts, { name: 'pictures/7.png', content: png(7) }]);
     }, /files that it does not list/],
+    ['files that overlap, as a bomb that needs no compression has them', (file) => {
+      spawnSync('python3', ['-c', 'import copy, sys, zipfile; z = zipfile.ZipFile(sys.argv[1], "a"); i = z.getinfo("drtune.json"); z.filelist += [j for n in range(2, 999) for j in [copy.copy(i)] if not setattr(j, "filename", f"pictures/{n}.png")]; z._didModify = True; z.close()', file]);
+    }, /its files overlap/],
+    ['a list without end', (file) => void writeStoredZip(file, [{ name: 'drtune.json', content: Buffer.from('['.repeat(3e6) + ']'.repeat(3e6)) }]), /drtune\.json: .*Invalid input|call stack/],
+    ['more rows than any run has', (file) => {
+      const { sheet, parts } = contents(file);
+      write(file, { ...sheet, steps: new Array(1_000_001).fill(0) }, parts);
+    }, /drtune\.json: steps: Too big/],
     ['compressed, as a bomb would be', (file) => {
       spawnSync('python3', ['-c', 'import sys, zipfile; z = zipfile.ZipFile(sys.argv[1], "w", zipfile.ZIP_DEFLATED); z.writestr("drtune.json", " " * 50_000_000); z.close()', file]);
     }, /is compressed|is not what|cannot be read|there is no/],
