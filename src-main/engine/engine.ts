@@ -20,7 +20,7 @@ export interface TraceOptions {
   readonly memory?: 'residuals' | 'recompute';
   /** Compile with XLA where the engine has it: some seconds per block and shape, then faster. Default false. */
   readonly xla?: boolean;
-  /** Inside another trace it is called, not inlined. Default false. */
+  /** Inside another trace it is called as one operation that takes one core, not inlined. Default false. */
   readonly called?: boolean;
 }
 

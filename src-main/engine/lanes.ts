@@ -13,11 +13,12 @@ import { flatten, rebuild } from './tree.ts';
 export function traceInLanes<W extends TensorTree, A extends TensorTree, I extends TensorTree>(
   engine: Engine, key: string, block: BlockFunction<W, A, I>, options: TraceOptions = {},
 ): BlockFunction<W, A, I> {
-  const one = engine.trace(key, block, { ...options, called: true });
+  const whole = engine.trace(key, block, options);
+  const one = engine.trace(`lane of ${key}`, block, { ...options, called: true });
   return (weights, adapter, inputs) => {
     const B = Math.min(...flatten(inputs).map(({ tensor }) => tensor.shape[0]!));
     const parts = Math.min(engine.lanes(), B);
-    if (parts === 1) return one(weights, adapter, inputs);
+    if (parts === 1) return whole(weights, adapter, inputs);
     const counts = Array.from({ length: parts }, (_, k) => Math.floor(((k + 1) * B) / parts) - Math.floor((k * B) / parts));
     const all = engine.trace(`${parts} lanes of ${key}`, (w: W, a: A, i: I): Tensor => {
       const leaves = flatten(i).map(({ tensor }) => tf.split(tensor, counts.map((count) => (count * tensor.shape[0]!) / B)));

@@ -207,7 +207,7 @@ export class GraphRecorder {
   /**
    * Cuts the sub-graph between `inputs` and `outputs` into a function known to the eager context.
    * @param inputs results of single-output nodes: arguments of the trace or values computed elsewhere
-   * @param apart whether it stays a function of its own where another calls it, computed beside others
+   * @param apart whether it stays a function of its own where another calls it, computed beside others on one core: in order, without handing over
    * @throws AppError or Error by the binding's check
    */
   cut(functionName: string, inputs: readonly Symbolic[], outputs: readonly Symbolic[], apart = false): void {
@@ -231,7 +231,7 @@ export class GraphRecorder {
     this.binding.check(`tracing ${this.name}`);
     if (apart) capi.setFunctionAttribute(result, '_noinline', Uint8Array.of(0x28, 1), 2, status); // AttrValue: bool b = 5
     this.binding.functions.set(functionName, results);
-    if (this.ordered) {
+    if (this.ordered || apart) {
       const definition = inOrder(this.serialized(result));
       capi.addFunctionDef(context, definition, definition.length, status);
     } else {
