@@ -59,7 +59,7 @@ export const demo: Command = {
     checkFolder(out);
     const engine = await commandEngine(context, config.engine);
     note(`Tuning the starter (${config.iterations} iterations) on ${engine.name} ${engine.version}, ${engine.device}.`);
-    if (engine.name === 'wasm') note('This engine is the slow one: expect about ten minutes on two cores instead of three. Ctrl-C ends it with a checkpoint.');
+    if (engine.name === 'wasm') note('This engine is the slow one: expect about seven minutes on two cores instead of two. Ctrl-C ends it with a checkpoint.');
     context.showNotes();
     const recorder = RunRecorder.open(home);
     try {
