@@ -1,5 +1,5 @@
 /**
- * `npm run study [-- --seconds 10 --seeds 3 --rewards symmetry,compressibility,clipscore --algorithms ... --out FOLDER]`: DRTune and its neighbours
+ * `npm run study [-- --seconds 20 --seeds 3 --rewards symmetry,compressibility,clipscore --algorithms ... --out FOLDER]`: DRTune and its neighbours
  * on the starter at equal compute, scored on prompts and seeds none of them was tuned on. What is equal is the processor's time (all
  * threads, divided by the cores): the clock on the wall would let other work on the machine decide who wins. A cell of the study is one
  * reward, algorithm and seed; one that fails is told and left out, one that hangs ends the study, and a study begun again goes on with what is
@@ -27,7 +27,7 @@ import { TrainableLora } from '../../src-main/train/trainable-lora.ts';
 const root = join(import.meta.dirname, '../..');
 const { values: flags } = parseArgs({
   options: {
-    seconds: { type: 'string', default: '10' }, seeds: { type: 'string', default: '3' }, out: { type: 'string', default: 'study' },
+    seconds: { type: 'string', default: '20' }, seeds: { type: 'string', default: '3' }, out: { type: 'string', default: 'study' },
     rewards: { type: 'string', default: 'symmetry,compressibility,clipscore' }, algorithms: { type: 'string', default: 'drtune,refl,draft-k,draft-lv,alignprop' },
   },
 });
