@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { byteWords, freeBytes } from './disk.ts';
-import { AppError, errorLine } from './errors.ts';
+import { AppError, systemWords } from './errors.ts';
 import { mkdirs } from './folder.ts';
 import { allSteps } from './work.ts';
 
@@ -49,7 +49,7 @@ export function onDisk<T>(file: string, write: () => T): T {
 export function diskError(file: string, cause: unknown, { need, then = 'try again' }: { need?: number; then?: string } = {}): AppError {
   // The system names the temporary file, which nobody knows: "ENOSPC: no space left on device, open '/home/x/.y.part'".
   const { code = '', path = '' } = (cause ?? {}) as NodeJS.ErrnoException;
-  const words = code === 'EEXIST' ? `${path} is a file` : errorLine(cause).replace(/^([A-Z]+: [^,']+), .*$/s, '$1');
+  const words = code === 'EEXIST' ? `${path} is a file` : systemWords(cause);
   const full = ['ENOSPC', 'EDQUOT'].includes(code);
   const free = full ? byteWords(freeBytes(dirname(file))) : '';
   const room = !full ? '' : need === undefined ? ` (${free} are free)` : ` (it takes ${byteWords(need)}, ${free} are free)`;

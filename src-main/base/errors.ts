@@ -44,3 +44,6 @@ export function errorLine(error: unknown): string {
   if (error instanceof AppError) return error.line;
   return error instanceof Error ? error.message : String(error);
 }
+
+/** The system's words for what it refused, without the names of files it gives: these may be temporary ones. */
+export const systemWords = (error: unknown): string => errorLine(error).replace(/^([A-Z]+: [^,']+), .*$/s, '$1');

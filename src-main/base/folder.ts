@@ -1,7 +1,7 @@
 /** Folders that are to be written in. */
 import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { AppError, errorLine } from './errors.ts';
+import { AppError, systemWords } from './errors.ts';
 
 /** The folder itself, or the nearest one above it that is there. */
 function nearest(folder: string): string {
@@ -47,7 +47,7 @@ export function makeFolder(folder: string): void {
     mkdirs(folder);
   } catch (cause) {
     const { code, path = folder } = cause as NodeJS.ErrnoException;
-    const why = code === 'EEXIST' ? 'a file of that name is there' : errorLine(cause).replace(/^([A-Z]+: [^,']+), .*$/s, '$1');
+    const why = code === 'EEXIST' ? 'a file of that name is there' : systemWords(cause);
     throw new AppError('disk', `The folder ${path} could not be made: ${why}.`, { hint: 'Name another folder, or check its permissions.', cause });
   }
 }

@@ -13,6 +13,7 @@ import { clipTextConfig, clipTextParameters } from './clip-text-config.ts';
 import { encodeText } from './clip-text.ts';
 import { openClipFiles, type ClipFiles } from './clip-files.ts';
 import { ConfigReader, type JsonRecord } from './config.ts';
+import { SMALL_NETWORK_BYTES } from './part-memory.ts';
 
 export interface ClipVisionConfig extends ClipEncoderConfig {
   /** Pixels on each side. */
@@ -111,7 +112,7 @@ export function loadClipFiles(engine: Engine, files: ClipFiles, options: ClipOpt
   const logitScale = logit ? Math.exp(logit.dataSync()[0]!) : 1;
   return {
     path, vision, projection, preprocessor, logitScale, parameters, bytes,
-    encodeImage: (pixelValues) => encodeImage(engine, vision, rest, pixelValues, bytes < 200e6),
+    encodeImage: (pixelValues) => encodeImage(engine, vision, rest, pixelValues, bytes < SMALL_NETWORK_BYTES),
     encodeText: (prompts) => {
       assert(text !== null && tokenizer !== null, () => `the text tower of ${path} was not loaded`);
       return scope(() => encodeText(engine, text!, rest, prompts.map((prompt) => tokenizer!.encode(prompt)), { skip: 0, normalize: false }).pooled!);

@@ -12,7 +12,7 @@ import { textKeysAndValues, transformer2d, type TransformerOptions } from '../nn
 import type { Weights } from '../nn/parameters.ts';
 import { residentWeights } from '../weights/resident.ts';
 import type { ModelFiles } from './files.ts';
-import { inFull, type PartMemory } from './part-memory.ts';
+import { inFull, SMALL_NETWORK_BYTES, type PartMemory } from './part-memory.ts';
 import { unetNames } from './single-file/names.ts';
 import { unetConfig, unetParameters, type LevelConfig, type UNetConfig } from './unet-config.ts';
 
@@ -54,16 +54,13 @@ export interface BoundUNet {
   dispose(): void;
 }
 
-/** Networks up to this size are traced whole (fewer calls, operations side by side); larger ones block by block. */
-const wholeTraceBytes = 200e6;
-
 /** Opens the network; its weights are loaded at first use. @throws AppError('weights') */
 export function loadUNet(anyEngine: Engine, files: ModelFiles, { precision, memory }: PartMemory = inFull): UNet {
   const engine = keeping(anyEngine, memory);
   const config = unetConfig(files.config('unet'));
   const list = unetParameters(config);
   const resident = residentWeights(() => files.open('unet'), list.shapes, { what: 'the UNet', engine, precision });
-  const whole = memory === 'residuals' && 4 * resident.parameters <= wholeTraceBytes;
+  const whole = memory === 'residuals' && 4 * resident.parameters <= SMALL_NETWORK_BYTES;
   const code = JSON.stringify(config);
   /** @param context text, or keys and values made of it */
   const run = (weights: Weights, adapter: Adapter | null, context: Weights, { sample, timestep, pooled, timeIds, guidance }: Omit<UNetInputs, 'text'>, by = engine): Tensor4D => scope(() => {

@@ -5,6 +5,7 @@ import { AppError } from '../base/errors.ts';
 import type { MemoryPlan } from '../contract/memory.ts';
 import type { RunConfig } from '../contract/run.ts';
 import type { MemoryFacts } from '../models/memory-facts.ts';
+import { SMALL_NETWORK_BYTES } from '../models/part-memory.ts';
 import type { PipelineMemory } from '../pipeline/pipeline.ts';
 import { estimate, type MemoryChoice, type RunSize } from './memory-estimate.ts';
 
@@ -44,8 +45,6 @@ export interface PlanInputs {
 const autoShare = 0.85;
 /** The others take what there is. */
 const share = 0.95;
-/** Networks up to so many bytes are small. */
-const SMALL = 200e6;
 /** With memory "auto" no more pixels than this go through VAE and reward at once: their backward pass is the largest. */
 const PIXELS_AT_ONCE = 512 * 512;
 
@@ -82,7 +81,7 @@ export function planMemory(inputs: PlanInputs): MemoryPlan {
 function planOf(choice: MemoryChoice, { facts, run, half, availableBytes }: PlanInputs): MemoryPlan {
   const phases = estimate(facts, run, choice, half);
   const peakBytes = Math.max(...phases.map((each) => each.bytes));
-  const small = run.rewardBytes <= 1.5 * SMALL && facts.parts.every(({ parameters }) => 4 * parameters <= SMALL);
+  const small = run.rewardBytes <= 1.5 * SMALL_NETWORK_BYTES && facts.parts.every(({ parameters }) => 4 * parameters <= SMALL_NETWORK_BYTES);
   return { ...choice, small, phases, peakBytes, availableBytes, fits: peakBytes <= share * availableBytes, notes: notesOf(choice, facts, run), advice: [], savings: [] };
 }
 
