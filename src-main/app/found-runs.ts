@@ -1,9 +1,10 @@
 /** What a run's folder tells of it, for a history that came back from an older backup and lacks its rows. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { jointSum } from '../base/atomic.ts';
+import { folderBytes } from '../base/disk.ts';
 import { trainerEventSchema, type TrainerEvent, type TrainerEventOf } from '../contract/events.ts';
 import { runConfigSchema, type RunConfig } from '../contract/run.ts';
-import { listCheckpoints, readIndex, storedCheckpoint } from '../train/checkpoint-files.ts';
 import type { Manifest } from '../train/manifest.ts';
 
 export interface FoundRun {
@@ -44,12 +45,17 @@ export function foundRun(runDir: string): FoundRun | null {
   }
 }
 
+interface Remembered { event: TrainerEventOf<'checkpoint'>; recent: readonly unknown[] }
+
 /** Checkpoints with readable notes, ascending. */
-function checkpointsOf(runDir: string): { event: TrainerEventOf<'checkpoint'>; recent: readonly unknown[] }[] {
-  return listCheckpoints(runDir).reverse().flatMap((folder) => {
+function checkpointsOf(runDir: string): Remembered[] {
+  const folder = join(runDir, 'checkpoints');
+  return (existsSync(folder) ? readdirSync(folder) : []).filter((name) => /^step-\d+$/.test(name)).sort().flatMap((name): Remembered[] => {
     try {
-      const { step, recent = [] } = readIndex(folder);
-      return [{ recent, event: { type: 'checkpoint' as const, step, ...storedCheckpoint(runDir, step) } }];
+      const { step, recent, sha256 } = JSON.parse(readFileSync(join(folder, name, 'checkpoint.json'), 'utf8')) as { step: number; recent: unknown[]; sha256: Record<string, string> };
+      const weights = Object.entries(sha256).filter(([file]) => !/^state[.-]/.test(file));
+      const file = weights.find(([each]) => each.endsWith('.index.json'))?.[0] ?? weights[0]![0];
+      return [{ recent, event: { type: 'checkpoint', step, file: `checkpoints/${name}/${file}`, sha256: jointSum(Object.fromEntries(weights)), bytes: folderBytes(join(folder, name)) } }];
     } catch {
       return [];
     }

@@ -15,7 +15,6 @@ import { alarmRowSchema, imageRowSchema, sampleRowSchema, stepRowSchema } from '
 import { verdictSchema } from '../contract/events.ts';
 import { describeIssues, isInlinePicture, runConfigSchema, type RunConfig } from '../contract/run.ts';
 import { configOf } from '../history/runs.ts';
-import { checkpointName } from '../train/checkpoint-files.ts';
 import { writeManifest, type Manifest } from '../train/manifest.ts';
 import { filesOf } from '../weights/folder.ts';
 import { openReadable, type ReadableFile } from '../weights/read.ts';
@@ -235,7 +234,7 @@ async function keep(recorder: RunRecorder, sheet: Sheet, file: ReadableFile, { e
   const temporary = join(recorder.history.home, 'runs', `.import-${id}`);
   try {
     mkdirs(temporary);
-    const folder = sheet.checkpoint && `checkpoints/${checkpointName(sheet.checkpoint.step)}`;
+    const folder = sheet.checkpoint && `checkpoints/step-${String(sheet.checkpoint.step).padStart(6, '0')}`;
     const weights = folder === null ? [] : [...entries.keys()].filter((each) => WEIGHTS.test(each));
     const copies = [...sheet.images.map((each) => [each.file, each.file] as const), ...weights.map((each) => [each, `${folder}/${each}`] as const), ...(sheet.start ? [[START, START] as const] : [])];
     const total = copies.reduce((bytes, [from]) => bytes + entries.get(from)!.size, 0);

@@ -1,7 +1,7 @@
 /** A run made again from a manifest: whether it had the same inputs and engine, and came to the same weights. */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { checkpointSums } from '../train/checkpoint-files.ts';
+import { checkpointSums } from '../train/checkpoint.ts';
 import type { Manifest } from '../train/manifest.ts';
 
 function readManifest(file: string): Partial<Manifest> | null {

@@ -2,11 +2,11 @@
  * Checkpoints: a folder `checkpoints/step-000020/` with the LoRA (or the UNet, where all of it is tuned) as others read it, the trainer's state, and
  * their sha256. What is large lies in several files, as diffusers has it. It is written under a temporary name and renamed, so it is whole or not there; damage that comes later is found by the sums.
  */
-import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { AppError, errorLine } from '../base/errors.ts';
 import type { ScoredPoint } from '../contract/best.ts';
-import type { ToldEvent } from '../contract/events.ts';
+import type { PictureMeasures, ToldEvent } from '../contract/events.ts';
 import { isFull, type Adapter } from '../nn/lora.ts';
 import { setOf } from '../pipeline/adapter.ts';
 import { openRunWeights, runWeightKey } from '../pipeline/lora-file.ts';
@@ -14,12 +14,19 @@ import { writeDiffusersLora, writeNetwork } from '../pipeline/lora/write.ts';
 import { openWeightFolder } from '../weights/folder.ts';
 import { writeSharded, type TensorToWrite } from '../weights/write.ts';
 import { sizeOf, type OptimizerState } from './optimizers/optimizer.ts';
-import { checkpointBytes, checkpointName, checkpointsFolder, checkpointSteps, INDEX_FILE, isState, listCheckpoints, readIndex, STATE_STEM, stepOf, writtenAs, type Baseline, type CheckpointIndex, type WrittenCheckpoint } from './checkpoint-files.ts';
 import { STATES_KEPT } from './trained-size.ts';
 import { mkdirs } from '../base/folder.ts';
-import { diskError, flushFolder, sha256Of, writeWhole } from '../base/atomic.ts';
+import { diskError, flushFolder, jointSum, sha256Of, writeWhole } from '../base/atomic.ts';
 
 const LORA_FILE = 'lora.safetensors';
+const STATE_STEM = 'state';
+const INDEX_FILE = 'checkpoint.json';
+
+/** Measures of the base model's pictures, kept so that a resumed run compares with the same. */
+export interface Baseline {
+  readonly heldOut: PictureMeasures | null;
+  readonly trained: PictureMeasures | null;
+}
 
 /** Everything a run needs to go on as if it had not been interrupted. */
 export interface TrainerState {
@@ -53,6 +60,34 @@ export interface CheckpointShape {
   readonly codes: Readonly<Record<string, readonly (readonly number[])[]>>;
 }
 
+export interface WrittenCheckpoint {
+  /** Path of the weights relative to the run's folder: of their one file, or of the index of several. */
+  readonly file: string;
+  /** Of the weights, as {@link jointSum}. */
+  readonly sha256: string;
+  /** Of the whole checkpoint. */
+  readonly bytes: number;
+}
+
+interface Index {
+  readonly version: 1;
+  readonly step: number;
+  readonly optimizerStep: number;
+  readonly optimizerNumbers?: Readonly<Record<string, number>>;
+  readonly averageUpdates: number;
+  readonly skippedInARow: number;
+  readonly skipped: number;
+  readonly alarmsOn: readonly string[];
+  readonly baseline: Baseline;
+  readonly points?: readonly ScoredPoint[];
+  readonly recent?: readonly ToldEvent[];
+  readonly samplesDue?: boolean;
+  readonly sha256: Readonly<Record<string, string>>;
+}
+
+export const checkpointName = (step: number): string => `step-${String(step).padStart(6, '0')}`;
+const checkpointsFolder = (runDir: string): string => join(runDir, 'checkpoints');
+
 /**
  * Writes a checkpoint; older ones lose their state, never their LoRA.
  * @param adapter what is sampled and exported: the average where there is one
@@ -73,7 +108,7 @@ export function writeCheckpoint(runDir: string, state: TrainerState, shape: Chec
     if (!isFull(adapter)) writeDiffusersLora(join(temporary, LORA_FILE), setOf(adapter));
     const files = [...weights, ...writeState(temporary, state, shape, shardBytes)];
     const sha256 = Object.fromEntries(files.map((file) => [file, sha256Of(join(temporary, file))]));
-    const index: CheckpointIndex = {
+    const index: Index = {
       version: 1, step: state.step, optimizerStep: state.optimizer.step, optimizerNumbers: state.optimizer.numbers, averageUpdates: state.averageUpdates,
       skippedInARow: state.skippedInARow, skipped: state.skipped, alarmsOn: [...state.alarmsOn], baseline: state.baseline, points: state.points, recent: state.recent, ...(state.samplesDue && { samplesDue: true }), sha256,
     };
@@ -92,6 +127,33 @@ export function writeCheckpoint(runDir: string, state: TrainerState, shape: Chec
     throw new AppError('disk', message.replaceAll(temporary, folder), { hint: 'Free some space there (keepCheckpoints lets old checkpoints go) or check permissions, then resume the run.', cause });
   }
 }
+
+const isState = (file: string): boolean => file.startsWith(`${STATE_STEM}.`) || file.startsWith(`${STATE_STEM}-`);
+
+/** @param sums of the checkpoint's files */
+function writtenAs(name: string, sums: Readonly<Record<string, string>>, bytes: number): WrittenCheckpoint {
+  const weights = Object.keys(sums).filter((file) => !isState(file));
+  const one = weights.find((file) => file.endsWith('.index.json')) ?? weights[0]!;
+  return { file: `checkpoints/${name}/${one}`, sha256: jointSum(Object.fromEntries(weights.map((file) => [file, sums[file]!]))), bytes };
+}
+
+const checkpointBytes = (folder: string): number => readdirSync(folder).reduce((sum, file) => sum + statSync(join(folder, file)).size, 0);
+
+/** The LoRA of a checkpoint that is there, as {@link writeCheckpoint} told of it. */
+export function storedCheckpoint(runDir: string, step: number): WrittenCheckpoint {
+  const folder = join(checkpointsFolder(runDir), checkpointName(step));
+  return writtenAs(checkpointName(step), readIndex(folder).sha256, checkpointBytes(folder));
+}
+
+/** sha256 of the weights of every checkpoint of a run as they are, also of an imported one, by step. */
+export function checkpointSums(runDir: string): Map<number, string> {
+  return new Map(listCheckpoints(runDir).flatMap((folder) => {
+    const files = readdirSync(folder).filter((file) => /\.safetensors(\.index\.json)?$/.test(file) && !isState(file));
+    return files.length === 0 ? [] : [[stepOf(folder), jointSum(Object.fromEntries(files.map((file) => [file, sha256Of(join(folder, file))])))] as const];
+  }));
+}
+
+const readIndex = (folder: string): Index => JSON.parse(readFileSync(join(folder, INDEX_FILE), 'utf8')) as Index;
 
 function writeState(folder: string, state: TrainerState, shape: CheckpointShape, shardBytes: number | undefined): string[] {
   const tensors: TensorToWrite[] = [];
@@ -113,6 +175,18 @@ function dropOldStates(runDir: string): void {
   }
 }
 
+/** Folders of a run's checkpoints, the newest first. */
+function listCheckpoints(runDir: string): string[] {
+  const folder = checkpointsFolder(runDir);
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).filter((name) => /^step-\d{6,}$/.test(name)).sort().reverse().map((name) => join(folder, name));
+}
+
+/** Steps that have a checkpoint, ascending. */
+export function checkpointSteps(runDir: string): number[] {
+  return listCheckpoints(runDir).map(stepOf).reverse();
+}
+
 /** Removes all checkpoints but these, each out of sight first: half of one must not look like one. @returns steps that are left, ascending */
 export function keepCheckpoints(runDir: string, kept: ReadonlySet<number>): number[] {
   for (const folder of listCheckpoints(runDir).filter((each) => !kept.has(stepOf(each)))) {
@@ -122,6 +196,8 @@ export function keepCheckpoints(runDir: string, kept: ReadonlySet<number>): numb
   }
   return checkpointSteps(runDir);
 }
+
+const stepOf = (folder: string): number => Number(/step-(\d+)$/.exec(folder)![1]);
 
 /** Forgets checkpoints after a step, which a resumed run writes anew, and what was left half-written. */
 export function removeCheckpointsAfter(runDir: string, step: number): void {

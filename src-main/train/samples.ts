@@ -14,7 +14,7 @@ import { sampleAt } from '../pipeline/sample.ts';
 import { readPicture } from '../pipeline/read-picture.ts';
 import { scoresOfPictures, termMeans } from '../rewards/compose.ts';
 import { meanPairDistance, measurePictures, pictureDistance, reducePicture } from '../rewards/measures.ts';
-import type { Baseline } from './checkpoint-files.ts';
+import type { Baseline } from './checkpoint.ts';
 import { promptOptions, sentence } from './prompts.ts';
 import type { Session } from './session.ts';
 

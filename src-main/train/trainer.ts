@@ -7,8 +7,9 @@ import type { Adapter } from '../nn/lora.ts';
 import { promptFile } from '../models/prompt-sets.ts';
 import { disposeAdapter } from '../pipeline/adapter.ts';
 import { findAlarms, newAlarms } from './alarms.ts';
-import { keepCheckpoints, readNewestCheckpoint, removeCheckpointsAfter, writeCheckpoint, type CheckpointShape, type TrainerState } from './checkpoint.ts';
-import { checkpointSteps, storedCheckpoint, type Baseline, type WrittenCheckpoint } from './checkpoint-files.ts';
+import {
+  checkpointSteps, keepCheckpoints, readNewestCheckpoint, removeCheckpointsAfter, storedCheckpoint, writeCheckpoint, type Baseline, type CheckpointShape, type TrainerState, type WrittenCheckpoint,
+} from './checkpoint.ts';
 import { openOptimizer } from './optimizers/index.ts';
 import { slotShapes, type Optimizer } from './optimizers/optimizer.ts';
 import { iterate, type IterationResult } from './iteration.ts';
